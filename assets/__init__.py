@@ -1,0 +1,1 @@
+"""The default weights, palettes and examples that ship with the package."""

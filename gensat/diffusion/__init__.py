@@ -1,0 +1,1 @@
+"""The core loop and what it stands on: guidance, noise, windows, codec, precision."""

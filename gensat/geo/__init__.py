@@ -1,0 +1,1 @@
+"""Rasters, canvases, coordinate systems, layouts."""

@@ -1,0 +1,1 @@
+"""Model specs, the registry of models, and readers of weights."""

@@ -1,0 +1,1 @@
+"""Torch-only metrics with a pluggable feature extractor."""

@@ -1,0 +1,1 @@
+"""Networks: the default model's own, and ports of published ones (ModelMixin + ConfigMixin, safetensors)."""

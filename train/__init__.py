@@ -1,0 +1,1 @@
+"""Data, recipes and training loops; run as ``python -m gensat.train.NAME``."""
