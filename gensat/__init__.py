@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _root = Path(__file__).resolve().parent.parent
-if (_root / "pyproject.toml").is_file():  # a checkout: pipelines/, conditioning/, train/, assets/ lie beside this folder
+if (
+    _root / "pyproject.toml"
+).is_file():  # a checkout: pipelines/, conditioning/, train/, assets/ lie beside this folder
     __path__.append(str(_root))
 
 _PUBLIC = {

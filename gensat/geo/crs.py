@@ -1,0 +1,157 @@
+"""Coordinate reference systems: parsing, UTM zones, lon/lat in and out, pixel size on the ground.
+
+Every coordinate pair is (x, y) = (easting, northing) or (lon, lat), whatever axis order an authority prescribes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from jaxtyping import Float
+from pyproj import CRS, Geod, Transformer
+from pyproj.exceptions import CRSError
+
+from gensat.errors import InputError
+
+_WGS84 = CRS.from_epsg(4326)
+_GEOD = Geod(ellps="WGS84")
+
+# UPS as EPSG lists it with easting first; 32661 and 32761 are the same grids with northing first, which some
+# readers take literally.
+_UPS_NORTH, _UPS_SOUTH = 5041, 5042
+
+
+def parse_crs(value: Any) -> CRS | None:
+    """Reads an EPSG code, WKT, PROJ text or CRS object; None stays None.
+
+    Raises:
+        InputError: pyproj does not know it.
+    """
+    if value is None or isinstance(value, CRS):
+        return value
+    try:
+        return CRS.from_user_input(value)
+    except CRSError as error:
+        raise InputError(f"coordinate system {str(value)[:60]!r} is not known; give one such as EPSG:32615") from error
+
+
+def require_metric(crs: CRS) -> CRS:
+    """Returns ``crs`` if it is projected in metres.
+
+    Raises:
+        InputError: it is geographic (degrees), in feet, or not projected at all.
+    """
+    if not crs.is_projected:
+        raise InputError(f"{crs.to_string()[:60]} is not a projected system; give one in metres such as EPSG:32615")
+    if any(not math.isclose(axis.unit_conversion_factor, 1.0) for axis in crs.axis_info[:2]):
+        raise InputError(
+            f"{crs.to_string()[:60]} is in {crs.axis_info[0].unit_name}; give a system in metres such as EPSG:32615"
+        )
+    return crs
+
+
+def utm_crs(lon: float, lat: float) -> CRS:
+    """UTM zone of a point with the exceptions for Norway and Svalbard; UPS north of 84 N and south of 80 S.
+
+    Args:
+        lon: degrees east, -180 to 180.
+        lat: degrees north, -90 to 90.
+    """
+    if lat > 84:
+        return CRS.from_epsg(_UPS_NORTH)
+    if lat < -80:
+        return CRS.from_epsg(_UPS_SOUTH)
+    zone = min(int((lon + 180) // 6) + 1, 60)
+    if 56 <= lat < 64 and 3 <= lon < 12:
+        zone = 32  # band V: western Norway lies in one zone
+    elif lat >= 72 and 0 <= lon < 42:
+        zone = 31 + 2 * int((lon + 3) // 12)  # band X: Svalbard has zones 31, 33, 35 and 37 only
+    return CRS.from_epsg((32600 if lat >= 0 else 32700) + zone)
+
+
+@lru_cache(maxsize=64)
+def transformer(source: CRS, target: CRS) -> Transformer:
+    """Cached pyproj transformer, x (or lon) first on both sides."""
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
+def to_lonlat(crs: CRS, x: Any, y: Any) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
+    """CRS coordinates to (lon, lat) in degrees, float64; infinite where the CRS is not defined."""
+    return project(crs, _WGS84, x, y)
+
+
+def from_lonlat(crs: CRS, lon: Any, lat: Any) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
+    """(lon, lat) in degrees to CRS coordinates, float64; infinite where the CRS is not defined."""
+    return project(_WGS84, crs, lon, lat)
+
+
+def project(
+    source: CRS, target: CRS, x: Any, y: Any
+) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
+    """Coordinates of ``source`` to ``target``, float64, any broadcastable shapes."""
+    x, y = np.broadcast_arrays(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
+    u, v = transformer(source, target).transform(x, y)
+    return np.asarray(u, dtype=np.float64), np.asarray(v, dtype=np.float64)
+
+
+def pixel_to_world(
+    transform: Affine, columns: Any, rows: Any
+) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
+    """Applies an affine transform to (columns, rows) of any broadcastable shapes; its inverse does the way back."""
+    columns, rows = np.asarray(columns, dtype=np.float64), np.asarray(rows, dtype=np.float64)
+    x = transform.a * columns + transform.b * rows + transform.c
+    y = transform.d * columns + transform.e * rows + transform.f
+    return np.asarray(x), np.asarray(y)
+
+
+def require_north_up(transform: Affine) -> None:
+    """Checks the geometry contract: columns grow eastward, rows southward, no rotation.
+
+    Raises:
+        InputError: the transform is rotated, mirrored or south-up.
+    """
+    if transform.b != 0 or transform.d != 0 or transform.a <= 0 or transform.e >= 0:
+        raise InputError(
+            f"transform {tuple(transform)[:6]} is not north-up; open the file with GeoImage.open, which warps it"
+        )
+
+
+def ground_sampling_distance(crs: CRS, transform: Affine, height: int, width: int) -> float | None:
+    """Metres on the ground per pixel at the centre of a raster, None where the CRS is not defined.
+
+    Metric grids within 2 percent of the ground (UTM, UPS, national grids) report their own spacing, so that a 10 m
+    UTM raster has 10 and not 10.004; others (degrees, Web Mercator) are measured along the ellipsoid.
+    """
+    columns = width / 2 + np.array([-0.5, 0.5, 0, 0])
+    rows = height / 2 + np.array([0, 0, -0.5, 0.5])
+    x, y = pixel_to_world(transform, columns, rows)
+    lon, lat = to_lonlat(crs, x, y)
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        return None
+    _, _, (across, down) = _GEOD.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
+    ground = math.sqrt(across * down)
+    if crs.is_projected:
+        grid = math.sqrt(abs(transform.determinant)) * crs.axis_info[0].unit_conversion_factor
+        if abs(grid / ground - 1) <= 0.02:
+            return grid
+    return ground
+
+
+def lonlat_bounds(crs: CRS, transform: Affine, height: int, width: int) -> tuple[float, float, float, float]:
+    """(west, south, east, north) in degrees of a raster, its edges densified; infinite where undefined."""
+    along = np.linspace(0, 1, 22)
+    columns = np.concatenate([along * width, along * width, 0 * along, 0 * along + width, [width / 2]])
+    rows = np.concatenate([0 * along, 0 * along + height, along * height, along * height, [height / 2]])
+    lon, lat = to_lonlat(crs, *pixel_to_world(transform, columns, rows))
+    return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())
+
+
+def crs_name(crs: CRS) -> str:
+    """Short stable name: ``EPSG:32615`` where an authority lists the CRS, else a hash of its WKT."""
+    authority = crs.to_authority(min_confidence=100)
+    return ":".join(authority) if authority else f"wkt-{hashlib.sha256(crs.to_wkt().encode()).hexdigest()[:12]}"

@@ -1,0 +1,194 @@
+"""Vector layers (GeoJSON, GeoPackage, Shapefile, FlatGeobuf) drawn as layout classes onto a canvas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyogrio.raw
+import shapely
+from jaxtyping import UInt8
+from pyogrio.errors import DataLayerError, DataSourceError
+from pyproj import CRS
+from rasterio.features import rasterize
+
+from gensat.errors import InputError
+from gensat.geo.attributes import AttributeLegend
+from gensat.geo.canvas import Canvas
+from gensat.geo.classes import BUILDING, ROAD, WATER
+from gensat.geo.crs import parse_crs, project, to_lonlat
+
+SUFFIXES = (".geojson", ".json", ".gpkg", ".shp", ".fgb")
+"""Extensions that are read as vectors."""
+
+_RANK = {WATER: 1, ROAD: 2, BUILDING: 3}  # drawn in this order over all kinds of ground
+_MARGIN = 50.0  # metres around the canvas in which a line may be wide enough to reach into it
+_SEGMENT = 32  # pixels after which a straight edge of another CRS gets a point of its own
+_AREAS, _LINES = (3, 6), (1, 5, 2)  # shapely type ids: polygons; lines and rings
+
+
+@dataclass
+class _Layer:
+    name: str
+    crs: CRS
+    bounds: tuple[float, float, float, float]
+    geometry: np.ndarray  # of shapely geometries, in the CRS of the layer
+    attributes: list[dict[str, Any]]
+
+
+def draw_vectors(path: Path, canvas: Canvas, legend: AttributeLegend) -> tuple[UInt8[np.ndarray, "h w"], list[str]]:
+    """Class map of all layers of a file on the grid of a canvas.
+
+    Features are drawn as ground, then water, roads and buildings; within a class large ones before small ones. A pixel
+    takes the class of the polygon that covers its centre. Lines are widened to the metres their legend says; points are
+    left out. Pixels that no feature covers get the background of the legend.
+
+    Args:
+        path: a file GDAL reads; GeoJSON without a CRS is in lon/lat.
+        canvas: a canvas with a place.
+        legend: what the attributes mean.
+
+    Returns:
+        (H, W) classes 0 to 10, and notes on what was left out.
+
+    Raises:
+        InputError: unreadable, without a CRS, not overlapping the canvas, or without one feature the legend knows.
+    """
+    if canvas.crs is None:
+        raise InputError(f"vector layout {path.name} needs a canvas with a place; give a place or a bbox")
+    layers = [layer for layer in _read_layers(path, canvas) if layer is not None]
+    if not layers:
+        raise InputError(f"vector layout {path} holds no features with a geometry; give another file")
+    if not any(len(layer.geometry) for layer in layers) and not any(_covers(layer, canvas) for layer in layers):
+        raise no_overlap(path.name, _lonlat_extent(layers), canvas)
+    drawn: list[tuple[int, float, Any, int]] = []
+    unclassified = points = 0
+    for layer in layers:
+        geometry = _on_canvas(layer, canvas)
+        polygonal = np.isin(shapely.get_type_id(layer.geometry), _AREAS)
+        for shape, is_area, attributes in zip(geometry, polygonal, layer.attributes, strict=True):
+            found = legend.classify(attributes)
+            if found is None:
+                unclassified += 1
+                continue
+            area = _as_area(shape, None if is_area else found[1])
+            points += area is None
+            if area is None:
+                continue
+            if not area.is_empty:
+                drawn.append((_RANK.get(found[0], 0), -area.area, area, found[0]))
+    total = sum(len(layer.geometry) for layer in layers)
+    if total and unclassified == total:
+        names = sorted({name for layer in layers for attributes in layer.attributes for name in attributes})
+        raise InputError(
+            f"no feature of {path.name} has a class in legend {legend.name!r} "
+            f"(attributes: {', '.join(names[:8]) or 'none'}); give --legend FILE, or a class such as --legend building"
+        )
+    class_map = np.full((canvas.height, canvas.width), legend.background, dtype=np.uint8)
+    shapes = [(area, code) for _, _, area, code in sorted(drawn, key=lambda item: item[:2])]
+    if shapes:
+        rasterize(shapes, out=class_map, transform=canvas.transform, all_touched=False)
+    notes = []
+    if unclassified:
+        notes.append(f"{unclassified} of {total} features have no class in legend {legend.name!r} and were left out")
+    if points:
+        notes.append(f"{points} features are points and were left out")
+    if not total:
+        notes.append("the layout has no features on the canvas")
+    return class_map, notes
+
+
+def no_overlap(name: str, extent: tuple[float, float, float, float], canvas: Canvas) -> InputError:
+    """The error of a layout elsewhere, naming both boxes (west, south, east, north) in degrees."""
+    return InputError(
+        f"layout {name} at {_box(extent)} does not overlap the canvas at {_box(canvas.lonlat_bounds or extent)}; "
+        "give a layout of the place or another place"
+    )
+
+
+def _box(bounds: tuple[float, float, float, float]) -> str:
+    west, south, east, north = bounds
+    return f"lon {west:.5g} to {east:.5g} lat {south:.5g} to {north:.5g}"
+
+
+def _read_layers(path: Path, canvas: Canvas) -> list[_Layer | None]:
+    try:
+        names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+        return [_read_layer(path, name, canvas) for name in names]
+    except (DataSourceError, DataLayerError) as error:
+        raise InputError(f"{path} cannot be read as a vector file; check that it is complete") from error
+
+
+def _read_layer(path: Path, name: str, canvas: Canvas) -> _Layer | None:
+    info = pyogrio.read_info(path, layer=name, force_feature_count=True, force_total_bounds=True)
+    if not info["features"] or info["total_bounds"] is None or not np.isfinite(info["total_bounds"]).all():
+        return None
+    crs = parse_crs(info["crs"])
+    if crs is None:
+        raise InputError(f"vector layout {path.name} has no CRS; save it with one, or as GeoJSON in lon/lat")
+    meta, _, geometry, columns = pyogrio.raw.read(path, layer=name, bbox=_canvas_box(canvas, crs), force_2d=True)
+    shapes = shapely.from_wkb(geometry, on_invalid="ignore")
+    present = [i for i, shape in enumerate(shapes) if shape is not None and not shape.is_empty]
+    fields = [str(field) for field in meta["fields"]]
+    rows = [{field: column[i] for field, column in zip(fields, columns, strict=True)} for i in present]
+    return _Layer(name, crs, tuple(info["total_bounds"]), np.asarray(shapes, dtype=object)[present], rows)
+
+
+def _canvas_box(canvas: Canvas, crs: CRS) -> tuple[float, float, float, float]:
+    """Bounds of the canvas and its margin in another CRS."""
+    assert canvas.crs is not None
+    left, bottom, right, top = canvas.bounds
+    along = np.linspace(0, 1, 22)
+    x, y = np.meshgrid(
+        left - _MARGIN + along * (right - left + 2 * _MARGIN), bottom - _MARGIN + along * (top - bottom + 2 * _MARGIN)
+    )
+    u, v = project(canvas.crs, crs, x, y)
+    known = np.isfinite(u) & np.isfinite(v)
+    if not known.any():
+        raise InputError(f"the canvas lies outside the CRS of the layout, {crs.name}; give a layout of the place")
+    return float(u[known].min()), float(v[known].min()), float(u[known].max()), float(v[known].max())
+
+
+def _on_canvas(layer: _Layer, canvas: Canvas) -> np.ndarray:
+    """Geometries clipped to the surroundings of the canvas, in its CRS."""
+    assert canvas.crs is not None
+    target = canvas.crs
+    box = _canvas_box(canvas, layer.crs)
+    shapes = shapely.make_valid(layer.geometry) if len(layer.geometry) else layer.geometry
+    shapes = shapely.clip_by_rect(shapes, *box)
+    if layer.crs == target:
+        return shapes
+    # What is straight in the CRS of the layer is curved on the canvas.
+    step = min((box[2] - box[0]) / canvas.width, (box[3] - box[1]) / canvas.height) * _SEGMENT
+    shapes = shapely.segmentize(shapes, step)
+    return shapely.transform(shapes, lambda xy: np.stack(project(layer.crs, target, xy[:, 0], xy[:, 1]), axis=1))
+
+
+def _as_area(shape: Any, width: float | None) -> Any:
+    """Polygons of a geometry, its lines widened (left out with width None); None if it is nothing but points."""
+    parts = shapely.get_parts(shapely.get_parts(shape))
+    kinds = shapely.get_type_id(parts)
+    areas = list(parts[np.isin(kinds, _AREAS)])
+    lines = parts[np.isin(kinds, _LINES)]
+    if width is not None:  # making a polygon valid or clipping it may leave threads, which are no lines of the map
+        areas += list(shapely.buffer(lines, width / 2, cap_style="round"))
+    only_points = len(parts) > 0 and not areas and not len(lines)
+    return None if only_points else shapely.union_all(areas)
+
+
+def _covers(layer: _Layer, canvas: Canvas) -> bool:
+    box = _canvas_box(canvas, layer.crs)
+    west, south, east, north = layer.bounds
+    return west < box[2] and east > box[0] and south < box[3] and north > box[1]
+
+
+def _lonlat_extent(layers: list[_Layer]) -> tuple[float, float, float, float]:
+    corners = []
+    for layer in layers:
+        x, y = np.meshgrid(np.linspace(layer.bounds[0], layer.bounds[2], 9), np.linspace(*layer.bounds[1::2], 9))
+        corners.append(np.stack(to_lonlat(layer.crs, x, y)).reshape(2, -1))
+    lon, lat = np.concatenate(corners, axis=1)
+    return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())

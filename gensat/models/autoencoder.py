@@ -1,0 +1,141 @@
+"""The default autoencoder: convolutional, with a finite receptive field, so that tiled decoding equals whole decoding.
+
+Neither attention nor normalisation over space: RMS normalisation acts on the channels of one pixel. A decoded pixel depends on
+latent cells at most ``decoder_halo`` away, an encoded cell on pixels at most ``encoder_halo`` away.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class PixelNorm(nn.Module):
+    """RMS normalisation over the channels of each pixel, with a learned gain; computed in float32."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) to the same shape with unit mean square over c."""
+        scale = torch.rsqrt(x.float().pow(2).mean(dim=1, keepdim=True) + 1e-6)
+        return x * (scale * self.gain[:, None, None]).to(x.dtype)
+
+
+class ConvBlock(nn.Module):
+    """Residual block: norm, 3x3 convolution, SiLU, 3x3 convolution; the last one starts at zero."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = PixelNorm(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) to the same shape."""
+        return x + self.conv2(F.silu(self.conv1(self.norm(x))))
+
+
+@dataclass
+class EncoderOutput:
+    """What ``encode`` returns, as in diffusers: a diagonal Gaussian over latents."""
+
+    latent_dist: DiagonalGaussianDistribution
+
+
+class ConvAutoencoder(ModelMixin, ConfigMixin):
+    """Images (b, bands, h, w) in [-1, 1] to latents (b, latent_channels, h/f, w/f) and back, f = 2 ** len(block_channels).
+
+    ``encode`` and ``decode`` speak the interface of diffusers' autoencoders; ``normalise`` and ``denormalise`` map latents to zero mean
+    and unit variance per channel (the statistics are buffers, measured after training). Any number of bands.
+    """
+
+    _supports_gradient_checkpointing = False
+
+    @register_to_config
+    def __init__(
+        self,
+        bands: int = 3,
+        latent_channels: int = 8,
+        block_channels: tuple[int, ...] = (64, 96, 160),
+        encoder_channels: tuple[int, ...] = (32, 64, 128),
+        decoder_blocks: tuple[int, ...] = (2, 3, 3),
+        encoder_blocks: tuple[int, ...] = (1, 1, 2),
+    ):
+        super().__init__()
+        enc: list[nn.Module] = []
+        width = bands
+        for out, blocks in zip(encoder_channels, encoder_blocks, strict=True):
+            enc += [
+                nn.PixelUnshuffle(2),
+                nn.Conv2d(4 * width, out, 3, padding=1),
+                *(ConvBlock(out) for _ in range(blocks)),
+            ]
+            width = out
+        enc += [PixelNorm(width), nn.Conv2d(width, 2 * latent_channels, 3, padding=1)]
+        self.encoder = nn.Sequential(*enc)
+
+        dec: list[nn.Module] = [nn.Conv2d(latent_channels, block_channels[-1], 3, padding=1)]
+        width = block_channels[-1]
+        for level in reversed(range(len(block_channels))):
+            dec += [ConvBlock(width) for _ in range(decoder_blocks[level])]
+            out = block_channels[level - 1] if level else bands
+            kernel = 1 if level else 3
+            dec += [PixelNorm(width), nn.Conv2d(width, 4 * out, kernel, padding=kernel // 2), nn.PixelShuffle(2)]
+            width = out
+        self.decoder = nn.Sequential(*dec)
+        self.register_buffer("latent_mean", torch.zeros(latent_channels))
+        self.register_buffer("latent_std", torch.ones(latent_channels))
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell along one axis."""
+        return 2 ** len(self.config.block_channels)
+
+    @property
+    def decoder_halo(self) -> int:
+        """Latent cells on each side that a decoded pixel can depend on (3x3 convolutions, one pixel each at their own scale)."""
+        reach, scale = 1.0, 1.0
+        for level in reversed(range(len(self.config.block_channels))):
+            reach += (2 * self.config.decoder_blocks[level] + (level == 0)) / scale
+            scale *= 2
+        return math.ceil(reach)
+
+    @property
+    def encoder_halo(self) -> int:
+        """Pixels on each side of a cell's own footprint that its latent can depend on."""
+        reach, scale = 0, 1
+        for blocks in self.config.encoder_blocks:
+            scale *= 2
+            reach += (2 * blocks + 1) * scale
+        return reach + scale
+
+    def encode(self, x: Float[Tensor, "b c h w"]) -> EncoderOutput:
+        """Distribution of the (unnormalised) latents of images in [-1, 1]."""
+        return EncoderOutput(DiagonalGaussianDistribution(self.encoder(x)))
+
+    def decode(self, z: Float[Tensor, "b z h w"], return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+        """Images in about [-1, 1] from (unnormalised) latents."""
+        sample = self.decoder(z)
+        return DecoderOutput(sample=sample) if return_dict else (sample,)
+
+    def normalise(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:
+        """Latents to zero mean and unit variance per channel: what the denoiser works on."""
+        return (z - self.latent_mean.to(z)[:, None, None]) / self.latent_std.to(z)[:, None, None]
+
+    def denormalise(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:
+        """Inverse of ``normalise``."""
+        return z * self.latent_std.to(z)[:, None, None] + self.latent_mean.to(z)[:, None, None]
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Reconstruction through the mode of the latent distribution."""
+        return self.decode(self.encode(x).latent_dist.mode()).sample

@@ -1,0 +1,94 @@
+"""The ControlNet of the default denoiser: a layout (classes, known mask, edges) to residuals for its skip and its transformer blocks."""
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from gensat.models.blocks import TimeConvBlock, TimeEmbedding, TransformerBlock
+
+
+def _zero(layer: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class LayoutControlNet(ModelMixin, ConfigMixin):
+    """Control image (b, control_channels, 8h, 8w) and latents (b, in_channels, h, w) to a tuple of residuals.
+
+    The first residual (b, conv_width, h, w) belongs to the denoiser's skip, the others (b, width, h/2, w/2) to its first ``depth``
+    transformer blocks. The last layers start at zero, so an untrained ControlNet changes nothing (Zhang et al. 2023, section 3.1).
+    """
+
+    _supports_gradient_checkpointing = False
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 8,
+        control_channels: int = 13,
+        hint_channels: tuple[int, ...] = (24, 48, 96),
+        conv_width: int = 128,
+        width: int = 256,
+        depth: int = 1,
+        heads: int = 4,
+        mlp_ratio: float = 3.0,
+        vector_dim: int = 256,
+    ):
+        super().__init__()
+        hint: list[nn.Module] = []
+        channels = control_channels
+        for out in hint_channels:
+            hint += [nn.Conv2d(channels, out, 3, padding=1, stride=2), nn.SiLU()]
+            channels = out
+        self.hint = nn.Sequential(*hint, nn.Conv2d(channels, conv_width, 3, padding=1))
+        self.time = TimeEmbedding(vector_dim)
+        self.modulation = nn.Linear(vector_dim, 6 * width)
+        self.conv_in = nn.Conv2d(in_channels, conv_width, 3, padding=1)
+        self.down = TimeConvBlock(conv_width, vector_dim)
+        self.to_tokens = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * conv_width, width, 1))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, heads, mlp_ratio=mlp_ratio, cross=False) for _ in range(depth)
+        )
+        self.skip_out = _zero(nn.Conv2d(conv_width, conv_width, 1))
+        self.block_out = nn.ModuleList(_zero(nn.Conv2d(width, width, 1)) for _ in range(depth + 1))
+
+    def forward(
+        self,
+        sample: Float[Tensor, "b c h w"],
+        timestep: Float[Tensor, "b"] | Int[Tensor, "b"] | Float[Tensor, ""] | Int[Tensor, ""],
+        controlnet_cond: Float[Tensor, "b k hh ww"],
+        *,
+        time_vector: Float[Tensor, "b v"] | None = None,
+        conditioning_scale: float = 1.0,
+    ) -> tuple[Tensor, ...]:
+        """Residuals times ``conditioning_scale``; ``timestep`` is 0..1000."""
+        time = self.time(timestep.expand(sample.shape[0]).float())
+        if time_vector is not None:
+            time = time + time_vector.to(time.dtype)
+        time = nn.functional.silu(time)
+        x = self.down(self.conv_in(sample) + self.hint(controlnet_cond), time)
+        y = self.to_tokens(x)
+        grid = (y.shape[2], y.shape[3])
+        modulation = self.modulation(time).unflatten(1, (6, -1))
+        residuals = [self.skip_out(x), self.block_out[0](y)]
+        y = y.flatten(2).transpose(1, 2)
+        for block, out in zip(self.blocks, list(self.block_out)[1:], strict=True):
+            y = block(y, modulation, grid)
+            residuals.append(out(y.transpose(1, 2).unflatten(2, grid)))
+        return tuple(r * conditioning_scale for r in residuals)
+
+    def load_from_denoiser(self, denoiser: nn.Module) -> None:
+        """Copy the denoiser's matching layers (``ControlNet``'s initialisation): time, modulation, first convolutions, first blocks."""
+        own, theirs = self.state_dict(), denoiser.state_dict()
+        names = {k: k.replace("down.", "down.0.", 1) for k in own}
+        with torch.no_grad():
+            for name, source in names.items():
+                if (
+                    not name.startswith(("hint", "skip_out", "block_out"))
+                    and source in theirs
+                    and theirs[source].shape == own[name].shape
+                ):
+                    own[name].copy_(theirs[source])

@@ -1,0 +1,120 @@
+"""Train the autoencoder: ``python -m gensat.train.autoencoder [RECIPE] key=value ...``.
+
+Latents are turned by a random element of the square's symmetry group before decoding, and the target with them, so that a rotated or
+mirrored latent decodes to the rotated or mirrored image: the denoiser can then be trained on turned latents without encoding again.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gensat.models.autoencoder import ConvAutoencoder
+from gensat.models.features import EfficientNetLite0
+
+from .data import load_samples
+from .runner import Trainer, load_recipe
+from .sources import NON_COMMERCIAL, Sample
+
+
+def turn(x: Float[Tensor, "b c h w"], k: int) -> Float[Tensor, "b c h w"]:
+    """Element ``k`` (0..7) of the symmetry group of the square: ``k % 4`` quarter turns, then a mirror if ``k >= 4``."""
+    x = torch.rot90(x, k % 4, dims=(-2, -1))
+    return x.flip(-1) if k >= 4 else x
+
+
+def random_crops(
+    samples: Sequence[Sample], weights: np.ndarray, rng: np.random.Generator, *, batch: int, crop: int
+) -> Tensor:
+    """(batch, 3, crop, crop) in [-1, 1]: images drawn by source weight, cropped, turned; smaller ones are reflected outward."""
+    out = np.empty((batch, crop, crop, 3), np.uint8)
+    for i, k in enumerate(rng.choice(len(samples), size=batch, p=weights)):
+        image = samples[k].image
+        short = [max(0, crop - n) for n in image.shape[:2]]
+        if any(short):
+            image = np.pad(image, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
+        row, col = (rng.integers(0, n - crop + 1) for n in image.shape[:2])
+        tile = np.rot90(image[row : row + crop, col : col + crop], rng.integers(4))
+        out[i] = tile[:, ::-1] if rng.integers(2) else tile
+    return torch.from_numpy(out).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def source_weights(samples: Sequence[Sample], power: float = 0.5) -> np.ndarray:
+    """Drawing probability of each sample: sources weigh by (their pixel count) ** power, so small ones are not drowned."""
+    names, index = np.unique([s.source for s in samples], return_inverse=True)
+    area = np.array([s.image.shape[0] * s.image.shape[1] for s in samples], float)
+    total = np.bincount(index, weights=area)
+    weight = area * (total**power / total)[index]
+    return weight / weight.sum()
+
+
+def gradients(x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
+    """Horizontal and vertical first differences."""
+    return x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def main(arguments: list[str]) -> None:
+    """Train to the recipe; EMA weights with latent statistics are written to ``out/ema`` at every save."""
+    name = arguments.pop(0) if arguments and "=" not in arguments[0] else "autoencoder"
+    recipe = load_recipe(name, arguments)
+    torch.manual_seed(recipe.seed)
+    samples = load_samples(recipe.data.root, "train")
+    if recipe.data.public_domain:
+        samples = [s for s in samples if s.source not in NON_COMMERCIAL]
+    weights = source_weights(samples)
+    trainer = Trainer(ConvAutoencoder(**recipe.model).to(memory_format=torch.channels_last), recipe)
+    if recipe.compile:
+        trainer.plain.encoder.compile()
+        trainer.plain.decoder.compile()
+    device, w = trainer.accelerator.device, recipe.loss
+    extractor = EfficientNetLite0.from_installed(size=None).to(device) if w.perceptual else None
+    pyramid = torch.compile(extractor.pyramid) if extractor and recipe.compile else extractor and extractor.pyramid
+
+    def loss(model: ConvAutoencoder, step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([recipe.seed, step])
+        x = random_crops(samples, weights, rng, batch=recipe.batch, crop=recipe.data.crop).to(
+            device, memory_format=torch.channels_last
+        )
+        posterior = model.encode(x).latent_dist
+        noise = torch.from_numpy(rng.standard_normal(posterior.mean.shape, dtype=np.float32)).to(device)
+        k = int(rng.integers(8))
+        y = model.decode(turn(posterior.mean + posterior.std * noise, k)).sample.float()
+        x = turn(x, k)
+        l1 = (y - x).abs().mean()
+        edges = sum((a - b).abs().mean() for a, b in zip(gradients(y), gradients(x), strict=True))
+        kl = posterior.kl().mean()
+        total = w.l1 * l1 + w.gradient * edges + w.kl * kl
+        figures = {"l1": l1, "edges": edges, "kl": kl}
+        if pyramid and step >= w.perceptual_from:
+            part = slice(
+                0, max(1, recipe.batch // 2)
+            )  # half of the batch: this loss costs as much as the network itself
+            with torch.autocast(device.type, enabled=False):  # depthwise convolutions are slower in bfloat16 on a CPU
+                pairs = zip(pyramid(y[part] / 2 + 0.5), pyramid(x[part] / 2 + 0.5), strict=True)
+                figures["perceptual"] = sum((a - b).pow(2).mean() for a, b in pairs)
+            total = total + w.perceptual * figures["perceptual"]
+        return {"loss": total, **figures}
+
+    def on_save(trainer: Trainer) -> None:
+        trainer.save_ema(trainer.out / "ema", lambda model, folder: write(model, folder, samples, weights, recipe.seed))
+
+    trainer.run(loss, on_save=on_save)
+
+
+@torch.no_grad()
+def write(model: ConvAutoencoder, folder: Path, samples: Sequence[Sample], weights: np.ndarray, seed: int) -> None:
+    """Measure the latent statistics on random training crops, then save the model."""
+    x = random_crops(samples, weights, np.random.default_rng([seed, 2**31]), batch=128, crop=128)
+    device = next(model.parameters()).device
+    z = torch.cat([model.encode(part.to(device)).latent_dist.mode() for part in x.split(16)]).float()
+    model.latent_mean.copy_(z.mean(dim=(0, 2, 3)))
+    model.latent_std.copy_(z.std(dim=(0, 2, 3)))
+    model.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,102 @@
+"""Train the denoiser with its place and acquisition encoders: ``python -m gensat.train.denoiser [RECIPE] key=value ...``.
+
+Flow matching on straight paths (Lipman et al. 2023, eq. 23; Liu et al. 2023): x_s = (1 - s) x + s n, target n - x, s logit-normal
+(Esser et al. 2024, section 3.1). Latents are turned by the symmetries of the square, which the autoencoder was trained to follow.
+"""
+
+import sys
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gensat.diffusion.codec import Codec
+from gensat.models.autoencoder import ConvAutoencoder
+from gensat.models.denoiser import LatentDenoiser
+
+from ..conditioning.acquisition import AcquisitionEncoder
+from ..conditioning.place import SirenPlaceEncoder
+from ..conditioning.text import load_minilm
+from .autoencoder import turn
+from .data import load_samples
+from .latents import Bank, Dropout, conditions, encode_samples, time_vector
+from .runner import Trainer, load_recipe
+from .sources import NON_COMMERCIAL
+
+
+class ConditionedDenoiser(nn.Module):
+    """The denoiser and the encoders that are trained with it."""
+
+    def __init__(self, unet: LatentDenoiser, place_encoder: SirenPlaceEncoder, acquisition_encoder: AcquisitionEncoder):
+        super().__init__()
+        self.unet, self.place_encoder, self.acquisition_encoder = unet, place_encoder, acquisition_encoder
+
+    def save(self, folder) -> None:
+        """Each part as a diffusers folder under ``folder``."""
+        for name in ("unet", "place_encoder", "acquisition_encoder"):
+            getattr(self, name).save_pretrained(folder / name)
+
+
+def build(recipe) -> ConditionedDenoiser:
+    """Fresh networks, or those of ``recipe.init``."""
+    if recipe.init:
+        return ConditionedDenoiser(
+            LatentDenoiser.from_pretrained(recipe.init, subfolder="unet"),
+            SirenPlaceEncoder.from_pretrained(recipe.init, subfolder="place_encoder"),
+            AcquisitionEncoder.from_pretrained(recipe.init, subfolder="acquisition_encoder"),
+        )
+    return ConditionedDenoiser(
+        LatentDenoiser(**recipe.model),
+        SirenPlaceEncoder(**recipe.place),
+        AcquisitionEncoder(**{**recipe.acquisition, "sensors": list(recipe.acquisition.sensors)}),
+    )
+
+
+def load_bank(recipe, *, mosaics: bool = True) -> Bank:
+    """All training samples of the recipe as latents of its autoencoder, with encoded captions."""
+    samples = load_samples(recipe.data.root, "train", mosaics=mosaics)
+    if recipe.data.public_domain:
+        samples = [s for s in samples if s.source not in NON_COMMERCIAL]
+    vae = ConvAutoencoder.from_pretrained(recipe.autoencoder).eval().to(memory_format=torch.channels_last)
+    entries = encode_samples(samples, Codec(vae), seed=recipe.seed, clouds=recipe.data.clouds)
+    return Bank(entries, dict(recipe.shares), load_minilm())
+
+
+def flow(latents: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy latents, time steps (0..1000) and targets of flow matching, all drawn from ``rng``."""
+    sigma = torch.from_numpy(1 / (1 + np.exp(-rng.standard_normal(len(latents), dtype=np.float32))))
+    noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
+    s = sigma[:, None, None, None]
+    return (1 - s) * latents + s * noise, 1000 * sigma, noise - latents
+
+
+def main(arguments: list[str]) -> None:
+    """Train to the recipe; EMA weights are written to ``out/ema`` at every save."""
+    name = arguments.pop(0) if arguments and "=" not in arguments[0] else "denoiser"
+    recipe = load_recipe(name, arguments)
+    torch.manual_seed(recipe.seed)
+    bank = load_bank(recipe)
+    drop = Dropout(**recipe.dropout)
+    sizes = sorted(bank.by_size)
+    trainer = Trainer(build(recipe), recipe)
+    unet = torch.compile(trainer.plain.unet, dynamic=False) if recipe.compile else trainer.plain.unet
+    device = trainer.accelerator.device
+
+    def loss(model: ConditionedDenoiser, step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([recipe.seed, step])
+        large = rng.random() < recipe.large
+        entries = bank.pick(rng, sizes[-1] if large else sizes[0], recipe.batch if large else 3 * recipe.batch)
+        captions, places, acquisitions = conditions(entries, rng, drop)
+        latents = turn(torch.from_numpy(np.stack([e.latent for e in entries])).float(), int(rng.integers(8)))
+        x, t, target = (part.to(device) for part in flow(latents, rng))
+        tokens, mask = (part.to(device) for part in bank.text(captions))
+        vector = time_vector(model.place_encoder, model.acquisition_encoder, places, acquisitions)
+        prediction = unet(x, t, tokens, encoder_attention_mask=mask, time_vector=vector, return_dict=False)[0]
+        error = (prediction.float() - target).square().mean(dim=(1, 2, 3))
+        return {"loss": error.mean(), "large" if large else "small": error.mean()}
+
+    trainer.run(loss, on_save=lambda t: t.save_ema(t.out / "ema", lambda model, folder: model.save(folder)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,193 @@
+"""Training samples as latents with everything that is known of them: encoded once, kept in memory, drawn by (seed, step).
+
+Each sample is brought to 128 or 256 pixels (its gsd changes with it), 256-pixel ones also to 128 at twice their gsd.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gensat.diffusion.codec import Codec
+from gensat.types import Acquisition, PartialDate, Place
+
+from ..conditioning.acquisition import AcquisitionEncoder
+from ..conditioning.edges import canny_edges
+from ..conditioning.layout import encode_layout
+from ..conditioning.place import place_arrays
+from ..conditioning.text import encode_text
+from .captions import all_captions, draw
+from .clouds import add_clouds
+from .sources import Sample
+
+FLOOD_DAY = PartialDate(2017, 8, 31)
+
+
+@dataclass
+class Entry:
+    """One encoded sample: ``latent`` (c, h, w) float16, captions, and where, when and how it was taken."""
+
+    source: str
+    latent: np.ndarray
+    captions: list[str]
+    place: Place | None
+    acquisition: Acquisition
+    image: np.ndarray
+    layout: np.ndarray | None
+
+
+def resized(image: np.ndarray, size: int, *, nearest: bool = False) -> np.ndarray:
+    """(size, size[, 3]) by area-weighted Lanczos, or nearest for class maps."""
+    how = Image.Resampling.NEAREST if nearest else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(image).resize((size, size), how))
+
+
+def variants(sample: Sample, rng: np.random.Generator, *, clouds: float) -> list[Sample]:
+    """The sample at its native bucket (128 or 256 px), 256-px ones at 128 too, and now and then one more under clouds."""
+    side = min(sample.image.shape[:2])
+    image = sample.image[:side, :side]
+    layout = None if sample.layout is None else sample.layout[:side, :side]
+    gsd = sample.acquisition.gsd
+    out = []
+    for size in (256, 128) if side > 160 else (128,):
+        acquisition = replace_gsd(sample.acquisition, None if gsd is None else gsd * side / size)
+        small = image if side == size else resized(image, size)
+        plan = layout if layout is None or side == size else resized(layout, size, nearest=True)
+        out.append(replace(sample, image=small, layout=plan, acquisition=acquisition))
+    if rng.random() < clouds:
+        base = out[0]
+        cover = float(rng.beta(0.8, 0.8))
+        cloudy = add_clouds(base.image, cover, base.acquisition.gsd or 0.4, rng)
+        a = base.acquisition
+        out.append(replace(base, image=cloudy, layout=None, acquisition=Acquisition(a.gsd, a.date, cover, a.sensor)))
+    return out
+
+
+def replace_gsd(a: Acquisition, gsd: float | None) -> Acquisition:
+    """The acquisition with another ground sampling distance."""
+    return Acquisition(gsd, a.date, a.cloud_cover, a.sensor)
+
+
+@torch.no_grad()
+def encode_samples(samples: Sequence[Sample], codec: Codec, *, seed: int, clouds: float = 0.15, batch: int = 16) -> list[Entry]:
+    """Entries of all variants of all samples."""
+    made: list[Sample] = []
+    for i, sample in enumerate(samples):
+        made += variants(sample, np.random.default_rng([seed, i]), clouds=clouds)
+    made.sort(key=lambda s: s.image.shape[0])  # stable: equal sizes stay in order
+    entries: list[Entry] = []
+    start = 0
+    while start < len(made):
+        size = made[start].image.shape[0]
+        group = [s for s in made[start : start + batch] if s.image.shape[0] == size]
+        x = torch.from_numpy(np.stack([s.image for s in group])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        latents = codec.encode(x.contiguous(memory_format=torch.channels_last)).half().cpu().numpy()
+        for sample, latent in zip(group, latents, strict=True):
+            entries.append(Entry(sample.source, latent, all_captions(sample), sample.place, sample.acquisition, sample.image, sample.layout))
+        start += len(group)
+    return entries
+
+
+@dataclass
+class Dropout:
+    """Probabilities with which a signal is hidden, each on its own; ``everything`` hides all of them together."""
+
+    everything: float = 0.1
+    text: float = 0.1
+    place: float = 0.3
+    gsd: float = 0.2
+    year: float = 0.2
+    month_day: float = 0.4
+    cloud_cover: float = 0.4
+    sensor: float = 0.3
+
+
+class Bank:
+    """Entries grouped by size, and the batches drawn from them."""
+
+    def __init__(self, entries: Sequence[Entry], shares: dict[str, float], text: tuple, *, max_tokens: int = 24):
+        self.entries = entries
+        self.by_size: dict[int, list[int]] = {}
+        for i, entry in enumerate(entries):
+            self.by_size.setdefault(entry.latent.shape[-1], []).append(i)
+        self.weights = {}
+        for size, members in self.by_size.items():
+            sources = [entries[i].source for i in members]
+            counts = {s: sources.count(s) for s in set(sources)}
+            weight = np.array([shares.get(s, 0.0) / counts[s] for s in sources])
+            self.weights[size] = weight / weight.sum()
+        captions = sorted({c for e in entries for c in e.captions} | {""})
+        self.caption_row = {c: i for i, c in enumerate(captions)}
+        states = [encode_text(*text, captions[i : i + 64], max_length=max_tokens, padding="max_length") for i in range(0, len(captions), 64)]
+        self.tokens = torch.cat([s.tokens for s in states])
+        self.mask = torch.cat([s.mask for s in states])
+
+    def pick(self, rng: np.random.Generator, size: int, count: int, *, only: set[int] | None = None) -> list[Entry]:
+        """``count`` entries of latent side ``size``, by source share."""
+        members, weight = np.array(self.by_size[size]), self.weights[size]
+        if only is not None:
+            keep = np.isin(members, list(only))
+            members, weight = members[keep], weight[keep] / weight[keep].sum()
+        return [self.entries[i] for i in rng.choice(members, size=count, p=weight)]
+
+    def text(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token states (b, l, d) and mask (b, l) of captions of the bank."""
+        rows = [self.caption_row[c] for c in captions]
+        return self.tokens[rows], self.mask[rows]
+
+
+def conditions(entries: Sequence[Entry], rng: np.random.Generator, drop: Dropout) -> tuple[list[str], list[Place | None], list[Acquisition]]:
+    """Captions, places and acquisitions of a batch after dropout; undated pre-event Houston images get a date of 2017 before the storm."""
+    captions, places, acquisitions = [], [], []
+    for e in entries:
+        hidden = dict(zip(vars(drop), rng.random(len(vars(drop))), strict=True))
+        gone = {name for name, value in hidden.items() if value < getattr(drop, name)}
+        if "everything" in gone:
+            captions.append("")
+            places.append(None)
+            acquisitions.append(Acquisition())
+            continue
+        captions.append("" if "text" in gone else draw(e.captions, rng))
+        places.append(None if "place" in gone else e.place)
+        a, date = e.acquisition, e.acquisition.date
+        if e.source == "houston" and date.month is None:
+            day = np.datetime64("2017-01-01") + rng.integers(0, 236)  # to 2017-08-24, an assumption stated in the card
+            year, month, number = (int(part) for part in str(day).split("-"))
+            date = PartialDate(year, month, number)
+        if "month_day" in gone:
+            date = PartialDate(date.year)
+        if "year" in gone:
+            date = PartialDate(None, date.month, date.day)
+        acquisitions.append(
+            Acquisition(
+                None if "gsd" in gone else a.gsd,
+                date,
+                None if "cloud_cover" in gone else a.cloud_cover,
+                None if "sensor" in gone else a.sensor,
+            )
+        )
+    return captions, places, acquisitions
+
+
+def time_vector(place_encoder, acquisition_encoder: AcquisitionEncoder, places, acquisitions) -> Tensor:
+    """What the place and acquisition encoders add to the time embedding."""
+    return place_encoder(*place_arrays(places)) + acquisition_encoder(*acquisition_encoder.arrays(acquisitions))
+
+
+def controls(entries: Sequence[Entry], rng: np.random.Generator) -> Tensor:
+    """Control images (b, 13, H, W): the class map, the edges of the image, or both."""
+    size = entries[0].image.shape[0]
+    maps = np.zeros((len(entries), size, size), np.uint8)
+    edges, known = [], []
+    for i, e in enumerate(entries):
+        use_map = e.layout is not None and rng.random() < 0.85
+        if use_map:
+            maps[i] = e.layout
+        known.append(not use_map or rng.random() < 0.25)
+        edges.append(torch.from_numpy(e.image).permute(2, 0, 1).float() / 255)
+    lines = canny_edges(torch.stack(edges))[:, 0]
+    lines[~torch.tensor(known)] = torch.nan  # not given
+    return encode_layout(torch.from_numpy(maps).long(), lines)
