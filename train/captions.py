@@ -11,7 +11,12 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "airplane": ("an airplane", "an airplane parked at an airport", "a plane on the tarmac", "aircraft at an airport"),
     "baseballdiamond": ("a baseball diamond", "a baseball field", "a baseball pitch with grass and sand"),
     "beach": ("a beach", "a sandy beach with waves", "a beach and the sea", "the coast with sand and surf"),
-    "buildings": ("a group of buildings", "large buildings in a city", "office buildings downtown", "commercial buildings"),
+    "buildings": (
+        "a group of buildings",
+        "large buildings in a city",
+        "office buildings downtown",
+        "commercial buildings",
+    ),
     "harbor": ("a harbor", "a harbor with boats", "a marina with boats and docks", "a port full of boats"),
     "intersection": ("an intersection", "a road intersection with cars", "a street crossing", "crossroads"),
     "mediumresidential": (
@@ -24,7 +29,11 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "parkinglot": ("a parking lot", "a parking lot with cars", "many parked cars", "a car park"),
     "river": ("a river", "a river with trees on its banks", "a stream through vegetation"),
     "runway": ("a runway", "an airport runway with markings", "a landing strip"),
-    "sparseresidential": ("a sparse residential area", "a single house among trees", "a rural house with a large garden"),
+    "sparseresidential": (
+        "a sparse residential area",
+        "a single house among trees",
+        "a rural house with a large garden",
+    ),
     "storagetanks": ("a storage tanks", "storage tanks", "round storage tanks", "oil tanks", "an industrial tank farm"),
     "tenniscourt": ("a tennis court", "tennis courts", "a tennis court among trees and houses"),
 }
@@ -54,7 +63,11 @@ def subjects(sample: Sample) -> tuple[str, ...]:
     text = sample.caption.split(" of ", 1)[-1].removeprefix("a Sentinel-2 image")
     text = text or "a landscape"
     if sample.source == "poland":
-        return (text, text.replace("rural Poland with", "the countryside with"), text.split(" with ", 1)[-1].replace(", ", " and "))
+        return (
+            text,
+            text.replace("rural Poland with", "the countryside with"),
+            text.split(" with ", 1)[-1].replace(", ", " and "),
+        )
     return (text,)
 
 

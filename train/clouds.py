@@ -22,10 +22,16 @@ def add_clouds(image: np.ndarray, cover: float, gsd: float, rng: np.random.Gener
     """A copy of ``image`` (H, W, 3) uint8 with ``cover`` (0..1) of its pixels under cloud; ``gsd`` in metres sets the clouds' size."""
     height, width = image.shape[:2]
     size = max(height, width)
-    scale = float(np.clip(900.0 / gsd, size / 3, 2 * size))  # cumulus of about a kilometre; fog banks in sub-metre images
+    scale = float(
+        np.clip(900.0 / gsd, size / 3, 2 * size)
+    )  # cumulus of about a kilometre; fog banks in sub-metre images
     field = fractal(rng, size, scale=scale)[:height, :width]
     level = np.quantile(field, 1 - cover)
-    alpha = np.clip((field - level) / (0.35 * field.std()) + 0.5, 0, 1) ** 1.2 if cover < 1 else np.clip(0.8 + 0.1 * field, 0.6, 1)
+    alpha = (
+        np.clip((field - level) / (0.35 * field.std()) + 0.5, 0, 1) ** 1.2
+        if cover < 1
+        else np.clip(0.8 + 0.1 * field, 0.6, 1)
+    )
     alpha = alpha * 0.96
     shadow = gaussian_filter(shift(alpha, (0.04 * scale, -0.06 * scale), order=1, mode="nearest"), 1.5)
     white = 235 + 12 * gaussian_filter(field, 2)[..., None] / max(field.std(), 1e-6)

@@ -72,7 +72,9 @@ def replace_gsd(a: Acquisition, gsd: float | None) -> Acquisition:
 
 
 @torch.no_grad()
-def encode_samples(samples: Sequence[Sample], codec: Codec, *, seed: int, clouds: float = 0.15, batch: int = 16) -> list[Entry]:
+def encode_samples(
+    samples: Sequence[Sample], codec: Codec, *, seed: int, clouds: float = 0.15, batch: int = 16
+) -> list[Entry]:
     """Entries of all variants of all samples."""
     made: list[Sample] = []
     for i, sample in enumerate(samples):
@@ -86,7 +88,17 @@ def encode_samples(samples: Sequence[Sample], codec: Codec, *, seed: int, clouds
         x = torch.from_numpy(np.stack([s.image for s in group])).permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = codec.encode(x.contiguous(memory_format=torch.channels_last)).half().cpu().numpy()
         for sample, latent in zip(group, latents, strict=True):
-            entries.append(Entry(sample.source, latent, all_captions(sample), sample.place, sample.acquisition, sample.image, sample.layout))
+            entries.append(
+                Entry(
+                    sample.source,
+                    latent,
+                    all_captions(sample),
+                    sample.place,
+                    sample.acquisition,
+                    sample.image,
+                    sample.layout,
+                )
+            )
         start += len(group)
     return entries
 
@@ -121,7 +133,10 @@ class Bank:
             self.weights[size] = weight / weight.sum()
         captions = sorted({c for e in entries for c in e.captions} | {""})
         self.caption_row = {c: i for i, c in enumerate(captions)}
-        states = [encode_text(*text, captions[i : i + 64], max_length=max_tokens, padding="max_length") for i in range(0, len(captions), 64)]
+        states = [
+            encode_text(*text, captions[i : i + 64], max_length=max_tokens, padding="max_length")
+            for i in range(0, len(captions), 64)
+        ]
         self.tokens = torch.cat([s.tokens for s in states])
         self.mask = torch.cat([s.mask for s in states])
 
@@ -139,7 +154,9 @@ class Bank:
         return self.tokens[rows], self.mask[rows]
 
 
-def conditions(entries: Sequence[Entry], rng: np.random.Generator, drop: Dropout) -> tuple[list[str], list[Place | None], list[Acquisition]]:
+def conditions(
+    entries: Sequence[Entry], rng: np.random.Generator, drop: Dropout
+) -> tuple[list[str], list[Place | None], list[Acquisition]]:
     """Captions, places and acquisitions of a batch after dropout; undated pre-event Houston images get a date of 2017 before the storm."""
     captions, places, acquisitions = [], [], []
     for e in entries:

@@ -86,7 +86,9 @@ def apply(pipe, precision: Precision):
         if not isinstance(module, torch.nn.Module):
             continue
         upcast = name == "vae" and precision.dtype == torch.float16 and getattr(module.config, "force_upcast", False)
-        module.to(dtype=torch.float32 if upcast else precision.dtype)
+        wanted = torch.float32 if upcast else precision.dtype
+        if module.dtype != wanted:
+            module.to(dtype=wanted)
         if precision.channels_last and name in ("unet", "vae", "controlnet"):
             module.to(memory_format=torch.channels_last)
         if hasattr(module, "set_attn_processor") and precision.attention == "xformers":
