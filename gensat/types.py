@@ -21,7 +21,14 @@ from pyproj import CRS
 
 from gensat.dates import PartialDate
 from gensat.errors import InputError
-from gensat.geo.crs import ground_sampling_distance, parse_crs, require_north_up, to_lonlat
+from gensat.geo.crs import (
+    ground_sampling_distance,
+    parse_crs,
+    pixel_to_world,
+    raster_bounds,
+    require_north_up,
+    to_lonlat,
+)
 
 # The colour interpretations of GDAL that name a part of the spectrum; a band of such a name needs no explicit colour.
 COLOURS = ("red", "green", "blue", "coastal", "rededge", "nir", "swir", "mwir", "lwir", "tir", "pan", "yellow", "cyan")
@@ -253,7 +260,7 @@ class GeoImage:
         """Centre of the image, or None without a georeference."""
         if self.crs is None or self.transform is None:
             return None
-        lon, lat = to_lonlat(self.crs, *(self.transform * (self.width / 2, self.height / 2)))
+        lon, lat = to_lonlat(self.crs, *pixel_to_world(self.transform, self.width / 2, self.height / 2))
         return Place(float(lon), float(lat)) if np.isfinite(lon) and np.isfinite(lat) else None
 
     @property
@@ -261,9 +268,7 @@ class GeoImage:
         """(left, bottom, right, top) in units of the CRS, or None without a transform."""
         if self.transform is None:
             return None
-        left, top = self.transform * (0, 0)
-        right, bottom = self.transform * (self.width, self.height)
-        return left, bottom, right, top
+        return raster_bounds(self.transform, self.height, self.width)
 
     def index(self, name: str) -> int:
         """Channel of a band, by name or else by role (case does not matter).
@@ -291,7 +296,7 @@ class GeoImage:
             values[~self.valid] = np.nan
         return values
 
-    def to_pil(self, *, stretch: tuple[float, float] | None = None) -> Image.Image:
+    def to_pil(self, *, stretch: tuple[float | int, float | int] | None = None) -> Image.Image:
         """RGB picture for eyes; see :func:`gensat.geo.display.to_rgb` for the choice of bands and the stretch."""
         from gensat.geo.display import to_rgb
 

@@ -242,7 +242,7 @@ def test_snapping_moves_less_than_half_a_cell_and_only_once():
     snapped = canvas.snapped(8)
     shift = np.array(snapped.bounds) - np.array(canvas.bounds)
     assert np.abs(shift).max() <= 2.0 + 1e-6
-    left, top = snapped.transform * (0, 0)
+    left, _, _, top = snapped.bounds
     assert left % 4 == 0 and top % 4 == 0
     assert snapped.snapped(8) == snapped
     assert snapped.cell_origin(8) == canvas.cell_origin(8) == (-top / 4, left / 4)

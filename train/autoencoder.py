@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gensat.models.autoencoder import ConvAutoencoder
-from gensat.models.features import EfficientNetLite0
-
+from ..models.autoencoder import ConvAutoencoder
+from ..models.features import EfficientNetLite0
 from .data import load_samples
 from .runner import Trainer, load_recipe
 from .sources import NON_COMMERCIAL, Sample

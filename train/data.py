@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from gensat.errors import InputError
-
+from ..errors import InputError
 from .sources import READERS, Sample, raster_tiles
 
 SOURCES = (*READERS, "rasters")

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gensat.diffusion.codec import Codec
-from gensat.models.autoencoder import ConvAutoencoder
-from gensat.models.denoiser import LatentDenoiser
-
 from ..conditioning.acquisition import AcquisitionEncoder
 from ..conditioning.place import SirenPlaceEncoder
 from ..conditioning.text import load_minilm
+from ..diffusion.codec import Codec
+from ..models.autoencoder import ConvAutoencoder
+from ..models.denoiser import LatentDenoiser
 from .autoencoder import turn
 from .data import load_samples
 from .latents import Bank, Dropout, conditions, encode_samples, time_vector
@@ -38,12 +37,12 @@ class ConditionedDenoiser(nn.Module):
 
 
 def build(recipe) -> ConditionedDenoiser:
-    """Fresh networks, or those of ``recipe.init``."""
-    if recipe.init:
+    """Fresh networks of a recipe, or those saved in the folder ``recipe["init"]``."""
+    if init := recipe["init"]:
         return ConditionedDenoiser(
-            LatentDenoiser.from_pretrained(recipe.init, subfolder="unet"),
-            SirenPlaceEncoder.from_pretrained(recipe.init, subfolder="place_encoder"),
-            AcquisitionEncoder.from_pretrained(recipe.init, subfolder="acquisition_encoder"),
+            LatentDenoiser.from_pretrained(init, subfolder="unet"),
+            SirenPlaceEncoder.from_pretrained(init, subfolder="place_encoder"),
+            AcquisitionEncoder.from_pretrained(init, subfolder="acquisition_encoder"),
         )
     return ConditionedDenoiser(
         LatentDenoiser(**recipe.model),

@@ -11,14 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gensat.diffusion.codec import Codec
-from gensat.types import Acquisition, PartialDate, Place
-
 from ..conditioning.acquisition import AcquisitionEncoder
 from ..conditioning.edges import canny_edges
 from ..conditioning.layout import encode_layout
 from ..conditioning.place import place_arrays
 from ..conditioning.text import encode_text
+from ..diffusion.codec import Codec
+from ..types import Acquisition, PartialDate, Place
 from .captions import all_captions, draw
 from .clouds import add_clouds
 from .sources import Sample
@@ -204,7 +203,7 @@ def controls(entries: Sequence[Entry], rng: np.random.Generator) -> Tensor:
         if use_map:
             maps[i] = e.layout
         known.append(not use_map or rng.random() < 0.25)
-        edges.append(torch.from_numpy(e.image).permute(2, 0, 1).float() / 255)
+        edges.append(torch.from_numpy(np.array(e.image)).permute(2, 0, 1).float() / 255)
     lines = canny_edges(torch.stack(edges))[:, 0]
     lines[~torch.tensor(known)] = torch.nan  # not given
     return encode_layout(torch.from_numpy(maps).long(), lines)

@@ -18,7 +18,7 @@ from diffusers.training_utils import EMAModel
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
-from gensat.errors import InputError
+from ..errors import InputError
 
 LossFunction = Callable[[torch.nn.Module, int], dict[str, torch.Tensor]]
 

@@ -17,11 +17,10 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from gensat.geo.legend import BUILDING, CLASSES, UNKNOWN, colourise
-from gensat.metrics.layout import confusion, mean_iou
-from gensat.models.features import EfficientNetLite0, over_images, to_tensor
-from gensat.models.segmenter import LayoutSegmenter
-
+from ..geo.legend import BUILDING, CLASSES, UNKNOWN, colourise
+from ..metrics.layout import confusion, mean_iou
+from ..models.features import EfficientNetLite0, over_images
+from ..models.segmenter import LayoutSegmenter
 from .data import load_samples
 from .runner import Trainer, load_recipe
 from .sources import Sample

@@ -12,11 +12,11 @@ import numpy as np
 import rasterio
 from PIL import Image
 from pyproj import Transformer
-from rasterio.windows import Window, bounds as window_bounds
+from rasterio.windows import Window
+from rasterio.windows import bounds as window_bounds
 
-from gensat.geo.legend import remap
-from gensat.types import Acquisition, PartialDate, Place
-
+from ..geo.legend import LEGENDS
+from ..types import Acquisition, PartialDate, Place
 from .splits import held_out, held_out_boxes
 
 NON_COMMERCIAL = {"houston", "poland"}  # CC BY-NC imagery: left out of the public-domain and CC BY variant
@@ -96,7 +96,7 @@ def _houston(root: Path) -> Iterator[Sample]:
 def _uganda(root: Path) -> Iterator[Sample]:
     for key, m in _tar_groups(root / "buildings/uganda-train-000.tar"):
         info = json.loads(m["json"])
-        layout = remap(np.asarray(Image.open(io.BytesIO(m["building.png"]))), "uganda")
+        layout = LEGENDS["uganda"].to_classes(np.asarray(Image.open(io.BytesIO(m["building.png"]))))
         acquisition = Acquisition(gsd=info["gsd_m"], sensor="drone", cloud_cover=0.0)
         place = Place(lon=info["lon"], lat=info["lat"])
         yield Sample("uganda", key, _pixels(m["jpg"]), info["caption"], None, place, acquisition, layout)
@@ -105,7 +105,7 @@ def _uganda(root: Path) -> Iterator[Sample]:
 def _poland(root: Path) -> Iterator[Sample]:
     for key, m in _tar_groups(root / "landcover/poland-train-000.tar"):
         info = json.loads(m["json"])
-        layout = remap(np.asarray(Image.open(io.BytesIO(m["landcover.png"]))), "landcover.ai")
+        layout = LEGENDS["landcover.ai"].to_classes(np.asarray(Image.open(io.BytesIO(m["landcover.png"]))))
         acquisition = Acquisition(sensor="aerial", cloud_cover=0.0)  # 0.25 or 0.5 m, not known which
         yield Sample("poland", key, _pixels(m["jpg"]), info["caption"], None, None, acquisition, layout, _numbers(key))
 
@@ -172,7 +172,7 @@ def raster_tiles(root: Path, split: str, *, size: int = 256, stride: int = 128) 
                 layout = None
                 if pattern.startswith("sites/"):
                     with rasterio.open(path.with_name("landcover.tif")) as lc:
-                        layout = remap(lc.read(1), "sites")
+                        layout = LEGENDS["sites"].to_classes(lc.read(1))
                 metres = src.res[0] * (111320.0 if src.crs.is_geographic else 1.0)
                 when = re.sub(r".*_(\d{4})(\d\d)(\d\d)", r"\1-\2-\3", path.stem) if date == "name" else date
                 to_lonlat = Transformer.from_crs(src.crs.to_wkt(), 4326, always_xy=True)

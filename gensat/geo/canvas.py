@@ -24,7 +24,9 @@ from gensat.geo.crs import (
     parse_crs,
     pixel_to_world,
     project,
+    raster_bounds,
     require_metric,
+    shifted,
     to_lonlat,
     utm_crs,
 )
@@ -155,15 +157,15 @@ class Canvas:
         return cls(image.width, image.height, across, image.crs, image.transform)
 
     def __repr__(self) -> str:
-        where = "no place" if self.crs is None else f"{crs_name(self.crs)} from {self.transform * (0, 0)}"
+        where = (
+            "no place" if self.crs is None else f"{crs_name(self.crs)} from ({self.transform.c}, {self.transform.f})"
+        )
         return f"Canvas({self.width} x {self.height} at {self.gsd} m, {where})"
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """(left, bottom, right, top) in metres of the CRS (of the local plane on a local canvas)."""
-        left, top = self.transform * (0, 0)
-        right, bottom = self.transform * (self.width, self.height)
-        return left, bottom, right, top
+        return raster_bounds(self.transform, self.height, self.width)
 
     @property
     def lonlat_bounds(self) -> tuple[float, float, float, float] | None:
@@ -207,7 +209,7 @@ class Canvas:
 
     def crop(self, row: int, col: int, height: int, width: int) -> Canvas:
         """Part of the canvas from (row, col) on, same grid; it may reach outside."""
-        transform = self.transform * Affine.translation(col, row)
+        transform = shifted(self.transform, row, col)
         return Canvas(width, height, self.gsd, self.crs, transform, self.grid)
 
     def padded(self, multiple: int) -> tuple[Canvas, tuple[slice, slice]]:

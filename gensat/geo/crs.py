@@ -109,6 +109,18 @@ def pixel_to_world(
     return np.asarray(x), np.asarray(y)
 
 
+def raster_bounds(transform: Affine, height: int, width: int) -> tuple[float, float, float, float]:
+    """(left, bottom, right, top) of a north-up raster, in units of its CRS."""
+    (left, right), (top, bottom) = pixel_to_world(transform, [0, width], [0, height])
+    return float(left), float(bottom), float(right), float(top)
+
+
+def shifted(transform: Affine, row: float | int, column: float | int) -> Affine:
+    """The transform of a part of a raster that begins at (row, column)."""
+    x, y = pixel_to_world(transform, column, row)
+    return Affine(transform.a, transform.b, float(x), transform.d, transform.e, float(y))
+
+
 def require_north_up(transform: Affine) -> None:
     """Checks the geometry contract: columns grow eastward, rows southward, no rotation.
 

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from gensat.types import GeoImage
 
 
-def to_rgb(image: GeoImage, *, stretch: tuple[float, float] | None = None) -> UInt8[np.ndarray, "h w 3"]:
+def to_rgb(image: GeoImage, *, stretch: tuple[float | int, float | int] | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """Red, green and blue as uint8.
 
     The bands are those named (or coloured) red, green and blue, else the first three, else the first one as gray.

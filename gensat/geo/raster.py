@@ -258,11 +258,11 @@ def north_up_pixels(
         if transform.e > 0:
             _log.warning("%s is south-up and was flipped north-up", name)
             array, valid = array[::-1], valid[::-1]
-            transform = transform * Affine(1, 0, 0, 0, -1, height)
+            transform = Affine(transform.a, 0, transform.c, 0, -transform.e, transform.f + height * transform.e)
         if transform.a < 0:
             _log.warning("%s runs from east to west and was flipped", name)
             array, valid = array[:, ::-1], valid[:, ::-1]
-            transform = transform * Affine(-1, 0, width, 0, 1, 0)
+            transform = Affine(-transform.a, 0, transform.c + width * transform.a, 0, transform.e, transform.f)
         return array, valid, transform
     _log.warning("%s is rotated and was warped north-up", name)
     return _unrotated(array, valid, transform)

@@ -93,6 +93,15 @@ class ConvAutoencoder(ModelMixin, ConfigMixin):
             dec += [PixelNorm(width), nn.Conv2d(width, 4 * out, kernel, padding=kernel // 2), nn.PixelShuffle(2)]
             width = out
         self.decoder = nn.Sequential(*dec)
+        # The mean colour of a cell takes a straight way through the first latent channels, so the rest only learns detail.
+        self.colour_in = nn.Conv2d(bands, 2 * latent_channels, 1, bias=False)
+        self.colour_out = nn.Conv2d(latent_channels, bands, 1, bias=False)
+        nn.init.zeros_(self.colour_in.weight)
+        nn.init.zeros_(self.colour_out.weight)
+        with torch.no_grad():
+            for band in range(min(bands, latent_channels)):
+                self.colour_in.weight[band, band] = self.colour_out.weight[band, band] = 1.0
+            self.encoder[-1].bias[latent_channels:] = -6.0  # begin with little noise on the latents
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
 
@@ -121,11 +130,13 @@ class ConvAutoencoder(ModelMixin, ConfigMixin):
 
     def encode(self, x: Float[Tensor, "b c h w"]) -> EncoderOutput:
         """Distribution of the (unnormalised) latents of images in [-1, 1]."""
-        return EncoderOutput(DiagonalGaussianDistribution(self.encoder(x)))
+        colour = self.colour_in(F.avg_pool2d(x, self.factor))
+        return EncoderOutput(DiagonalGaussianDistribution(self.encoder(x) + colour))
 
     def decode(self, z: Float[Tensor, "b z h w"], return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Images in about [-1, 1] from (unnormalised) latents."""
-        sample = self.decoder(z)
+        colour = F.interpolate(self.colour_out(z), scale_factor=self.factor, mode="bilinear", align_corners=False)
+        sample = self.decoder(z) + colour
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def normalise(self, z: Float[Tensor, "b z h w"]) -> Float[Tensor, "b z h w"]:

@@ -1,0 +1,84 @@
+"""Put trained parts together as a model folder: ``python -m gensat.train.assemble OUT autoencoder=DIR denoiser=DIR controlnet=DIR``.
+
+Weights are stored in float16; the text encoder is left out and read from its package when the model is loaded.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from ..conditioning.acquisition import SCALARS
+from ..errors import InputError
+from ..hub.spec import Defaults, ModelSpec, Signal, Value
+from ..models.autoencoder import ConvAutoencoder
+from ..models.controlnet import LayoutControlNet
+from ..pipelines.satellite import SatellitePipeline
+from .denoiser import build
+
+NON_COMMERCIAL_LICENCE = "CC BY-NC-SA 4.0"
+OPEN_LICENCE = "CC BY-SA 4.0"
+
+
+def small_spec(name: str, *, licence: str, controlnet: bool) -> ModelSpec:
+    """The spec of the default model."""
+    units = {"gsd": "m", "cloud_cover": "fraction"}
+    acquisition = tuple(Value(str(s["name"]), units.get(str(s["name"]), "")) for s in SCALARS) + (
+        Value("sensor", "name"),
+    )
+    lonlat = (Value("lon", "degrees"), Value("lat", "degrees"))
+    signals = {
+        "prompt": Signal("tokens", null="empty_text", component="text_encoder"),
+        "place": Signal(
+            "time_vector", values=lonlat, null="learned", unconditional="dropped", component="place_encoder"
+        ),
+        "acquisition": Signal("time_vector", values=acquisition, null="learned", component="acquisition_encoder"),
+    }
+    if controlnet:
+        how = {"range": (0.0, 1.0), "unconditional": "kept", "spatial": "canvas", "component": "controlnet"}
+        signals["layout"] = Signal("residuals", resampling="mode", **how)
+        signals["edges"] = Signal("residuals", **how)
+    return ModelSpec(
+        name=name,
+        licence=licence,
+        description="the default model: 0.1 to 30 m, 128 to 512 px in one piece, larger in windows",
+        signals=signals,
+        native_size=256,
+        size_limits=(128, 512),
+        multiple=16,
+        window=256,
+        window_stride=128,
+        gsd_range=(0.05, 60.0),
+        text_encoder="minilm",
+        defaults=Defaults(gsd=0.5, steps=20, guidance_scale=3.0, prompt_tokens=24),
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Read the parts, check that they fit by making one image, write the folder."""
+    if len(arguments) < 3:
+        raise InputError(
+            "give OUT autoencoder=DIR denoiser=DIR [controlnet=DIR] [open=1]; see the module's first lines"
+        )
+    out, parts = Path(arguments[0]), dict(a.split("=", 1) for a in arguments[1:])
+    base = build({"init": parts["denoiser"]})
+    controlnet = (
+        LayoutControlNet.from_pretrained(parts["controlnet"], subfolder="controlnet") if "controlnet" in parts else None
+    )
+    licence = OPEN_LICENCE if parts.get("open") else NON_COMMERCIAL_LICENCE
+    pipe = SatellitePipeline(
+        vae=ConvAutoencoder.from_pretrained(parts["autoencoder"]),
+        unet=base.unet,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=float(parts.get("shift", 1.0))),
+        place_encoder=base.place_encoder,
+        acquisition_encoder=base.acquisition_encoder,
+        controlnet=controlnet,
+        spec=small_spec(out.name, licence=licence, controlnet=controlnet is not None),
+    )
+    pipe.to(torch.float16)
+    pipe.save_pretrained(out)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
