@@ -29,6 +29,7 @@ from ..errors import InputError
 from ..geo.canvas import Canvas
 from ..geo.layout import LayoutMap, load_layout
 from ..hub.fingerprint import fingerprint
+from ..hub.request import check_request, make_canvas
 from ..hub.resolve import model_folder
 from ..hub.spec import ModelSpec
 from ..types import Acquisition, GeoImage, Place
@@ -190,10 +191,11 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if snap:
             asked = asked.snapped(self.codec.factor)
         made, inner = asked.padded(spec.multiple)
-        if bbox is None:
-            asked.require_multiple(spec.multiple)
         acquisition = Acquisition(asked.ground_gsd or gsd, date, cloud_cover, sensor)
-        self._check_signals(prompt, asked, acquisition, layout, edges)
+        given = {"prompt": bool(prompt), "layout": layout is not None, "edges": edges is not None}
+        check_request(spec, asked, acquisition, **given, cropped=bbox is not None)
+        if self.acquisition_encoder is not None:
+            self.acquisition_encoder.arrays([acquisition])  # refuses an unknown sensor
 
         prompts, negative = self._prompts(prompt, negative_prompt, num_images_per_prompt)
         seeds = spread_seeds(seed, len(prompts) if not callable(prompts) else num_images_per_prompt)
@@ -232,7 +234,9 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             "acquisition": acquisition.to_dict(),
             "layout": None if layout is None else describe(layout),
             "layout_coverage": coverage,
+            "legend": None if legend is None else describe(legend),
             "edges": None if edges is None else describe(edges),
+            "controlnet_scale": controlnet_conditioning_scale if controls else None,
             "image": None if image is None else describe(image),
             "strength": None if image is None else strength,
             "steps": steps,
@@ -276,28 +280,6 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     def interrupt(self) -> bool:
         """Set ``_interrupt`` in a callback to stop after the current step, as in diffusers."""
         return self._interrupt
-
-    def _check_signals(self, prompt: Any, canvas: Canvas, acquisition: Acquisition, layout: Any, edges: Any) -> None:
-        from ..hub.registry import models_with  # the list of models is needed for a message only
-
-        given = ["prompt"] if prompt else []
-        given += ["layout"] if layout is not None else []
-        given += ["edges"] if edges is not None else []
-        others = acquisition.date or acquisition.cloud_cover is not None or acquisition.sensor
-        given += ["acquisition"] if others else []
-        self.spec.require(given, models_with())
-        low, high = self.spec.gsd_range
-        if acquisition.gsd is not None and not low <= acquisition.gsd <= high:
-            raise InputError(
-                f"gsd {acquisition.gsd:g} m is outside {low:g} to {high:g} m of model {self.spec.name}; choose one inside"
-            )
-        if self.acquisition_encoder is not None:
-            self.acquisition_encoder.arrays([acquisition])  # refuses an unknown sensor
-        smallest = self.spec.size_limits[0]
-        if min(canvas.width, canvas.height) < smallest and canvas.width % self.spec.multiple == 0:
-            raise InputError(
-                f"the canvas is {canvas.width} x {canvas.height}; model {self.spec.name} makes at least {smallest} pixels a side"
-            )
 
     def _prompts(self, prompt: Any, negative: Any, repeat: int) -> tuple[Any, list[str]]:
         if repeat < 1:
@@ -469,37 +451,6 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 callback=on_step,
                 interrupted=lambda: self._interrupt,
             )
-
-
-def make_canvas(
-    spec: ModelSpec,
-    notes: list[str],
-    *,
-    place: Place | None = None,
-    bbox: Sequence[float] | None = None,
-    gsd: float | None = None,
-    width: int | None = None,
-    height: int | None = None,
-    crs: Any = None,
-) -> Canvas:
-    """The canvas of a request; what had to be assumed is added to ``notes``."""
-    if place is not None and bbox is not None:
-        raise InputError("both a place and a bbox were given; give one of them")
-    if bbox is not None:
-        if gsd is None and width is None:
-            gsd = spec.defaults.gsd
-            notes.append(f"no gsd was given: made at the model's default of {gsd:g} m per pixel")
-        return Canvas.from_bbox(tuple(bbox), gsd=gsd, width=width, height=height, crs=crs)
-    width = width or height or spec.native_size
-    height = height or width
-    if place is None:
-        if crs is not None:
-            raise InputError("a CRS was given without a place; add a place or a bbox")
-        return Canvas.local(width, height, gsd)
-    if gsd is None:
-        gsd = spec.defaults.gsd
-        notes.append(f"no gsd was given: made at the model's default of {gsd:g} m per pixel")
-    return Canvas.around(place, gsd, width, height, crs=crs)
 
 
 def spread_seeds(seed: int | Sequence[int] | None, count: int) -> list[int]:

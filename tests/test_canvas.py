@@ -8,8 +8,6 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS, Geod
-from pyproj.aoi import AreaOfInterest
-from pyproj.database import query_utm_crs_info
 
 from gensat.errors import InputError
 from gensat.geo.canvas import Canvas, require_multiple
@@ -47,11 +45,12 @@ def test_utm_zone_of_a_place(lon, lat, code):
     assert utm_crs(lon, lat).to_epsg() == code
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.floats(-179.9, 179.9), st.floats(-79.9, 83.9))
-def test_utm_zone_agrees_with_the_areas_of_use_in_the_epsg_register(lon, lat):
-    box = AreaOfInterest(lon, lat, lon, lat)
-    assert str(utm_crs(lon, lat).to_epsg()) in {i.code for i in query_utm_crs_info("WGS 84", area_of_interest=box)}
+def test_utm_zone_agrees_with_the_area_of_use_in_the_epsg_register(lon, lat):
+    area = utm_crs(lon, lat).area_of_use
+    widened = 6 if lat >= 56 and 0 <= lon < 42 else 0  # the exceptions reach into their neighbours
+    assert area.west - widened <= lon <= area.east + widened and area.south <= lat <= area.north
 
 
 @settings(max_examples=60, deadline=None)

@@ -12,11 +12,11 @@ from gensat.errors import InputError
 
 
 class Branch(str, Enum):
-    """One evaluation of the denoiser: with everything, without place and acquisition, or without anything that may be dropped."""
+    """One evaluation of the denoiser; the model's spec says for each signal what drops it."""
 
-    FULL = "full"
-    TEXT = "text"
-    UNCONDITIONAL = "unconditional"
+    FULL = "full"  # with every condition
+    TEXT = "text"  # without those that have a scale of their own (unconditional: "dropped"), such as the place
+    UNCONDITIONAL = "unconditional"  # without any that may be dropped
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Guidance:
     """``scale`` guides all conditions jointly; with ``place_scale``, ``scale`` guides the text and ``place_scale`` the place.
 
     Joint (Ho and Salimans 2022, eq. 6 with w = s - 1): u + s (c - u). Separate (as in "GPS as a control signal", Feng et al. 2025):
-    u + s_text (e_text - u) + s_place (e_full - e_text). ``rescale`` pulls the standard deviation of the result back to that of the full branch
-    (Lin et al. 2023, section 3.4). ``interval`` limits guidance to a part of the steps, as fractions of the schedule from noise (0) to image (1)
-    (Kynkaanniemi et al. 2024).
+    u + s_text (e_text - u) + s_place (e_full - e_text). ``rescale`` (0 to 1) pulls the standard deviation of the result back to that of
+    the full branch (Lin et al. 2023, section 3.4). ``interval`` limits guidance to a part of the steps, as fractions of the schedule from
+    noise (0) to image (1) (Kynkaanniemi et al. 2024).
     """
 
-    scale: float = 1.0
-    place_scale: float | None = None
-    rescale: float = 0.0
-    interval: tuple[float, float] = (0.0, 1.0)
+    scale: float | int = 1.0
+    place_scale: float | int | None = None
+    rescale: float | int = 0.0
+    interval: tuple[float | int, float | int] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         for name, value in (("guidance_scale", self.scale), ("place_guidance_scale", self.place_scale)):
@@ -40,13 +40,15 @@ class Guidance:
                 raise InputError(
                     f"{name} must lie in 0 .. 100, not {value}; 1 switches guidance off, 2 to 8 are usual."
                 )
+        if not 0 <= self.rescale <= 1:
+            raise InputError(f"guidance_rescale must lie in 0 .. 1, not {self.rescale}; 0 switches it off.")
         if not 0 <= self.interval[0] <= self.interval[1] <= 1:
             raise InputError(
                 f"The guidance interval must lie in 0 .. 1 and grow, not {self.interval}; use (0, 1) for all steps."
             )
 
-    def branches(self, progress: float = 0.0) -> tuple[Branch, ...]:
-        """Branches to evaluate at ``progress`` (0 at the first step, towards 1 at the last)."""
+    def branches(self, progress: float | int = 0.0) -> tuple[Branch, ...]:
+        """Branches to evaluate at ``progress`` (0 at the first step, 1 at the last)."""
         if not self.interval[0] <= progress <= self.interval[1]:
             return (Branch.FULL,)
         if self.place_scale is not None and self.place_scale != self.scale:
@@ -64,10 +66,7 @@ class Guidance:
             nothing, text, full = predictions
             out = nothing + self.scale * (text - nothing) + self.place_scale * (full - text)
         if self.rescale:
-            dims = tuple(range(1, out.ndim))
-            matched = out * (
-                full.std(dim=dims, keepdim=True)
-                / out.std(dim=dims, keepdim=True).clamp_min(torch.finfo(out.dtype).tiny)
-            )
+            spread, wanted = (p.std(dim=(1, 2, 3), keepdim=True) for p in (out, full))
+            matched = out * (wanted / spread.clamp_min(torch.finfo(out.dtype).tiny))
             out = self.rescale * matched + (1 - self.rescale) * out
         return out

@@ -4,6 +4,7 @@ The generator is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as
 the noise of a window is the same whoever asks for it. It runs in integers and float64 on the CPU whatever device the model is on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
@@ -100,23 +101,37 @@ class NoiseBatch:
 class GivenNoise:
     """Noise given by the caller (``latents=``) or drawn from torch generators, as in diffusers: it is not anchored to the world.
 
-    ``initial`` (b, c, h, w) is draw 0 of the whole canvas; later draws come from ``generators`` (one, or one per sample).
+    ``initial`` (b, c, h, w) is draw 0 of the canvas whose first cell is ``origin``; what windows need beyond the canvas comes from a fixed
+    field. Later draws come from ``generators`` (one for the whole batch, or one per sample), else from torch's global one.
     """
 
     initial: Tensor
     generators: tuple[torch.Generator, ...] | None = None
+    origin: tuple[int, int] = (0, 0)
 
     def __call__(
         self, row: int, col: int, height: int, width: int, channels: int, draw: int = 0
     ) -> Float[Tensor, "b c h w"]:
-        """The given latents (``row`` and ``col`` are ignored: there is one canvas), or a fresh draw of their shape."""
-        if tuple(self.initial.shape[1:]) != (channels, height, width):
+        """The given latents at their place, or a fresh draw; raises InputError if they do not lie within the cells asked for."""
+        batch, own, rows, cols = self.initial.shape
+        top, left = self.origin[0] - row, self.origin[1] - col
+        if own != channels or not (0 <= top <= height - rows and 0 <= left <= width - cols):
             raise InputError(
-                f"latents are {tuple(self.initial.shape)}, but the canvas needs (batch, {channels}, {height}, {width}); give latents of that shape."
+                f"latents are {tuple(self.initial.shape)} at {self.origin}, but the canvas needs (batch, {channels}, {height}, {width}) "
+                f"at {(row, col)}; give latents of that shape."
             )
-        if draw == 0:
+        if draw:
+            return randn((batch, channels, height, width), self.generators or ())
+        if (rows, cols) == (height, width):
             return self.initial.float().cpu()
-        generators = self.generators or (None,)
-        if len(generators) == 1:
-            return torch.randn(self.initial.shape, generator=generators[0])
-        return torch.cat([torch.randn((1, channels, height, width), generator=g) for g in generators])
+        around = NoiseField(0, "outside of given latents")(row, col, height, width, channels).repeat(batch, 1, 1, 1)
+        around[:, :, top : top + rows, left : left + cols] = self.initial
+        return around
+
+
+def randn(shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Tensor:
+    """Standard normal float32 on the CPU from torch generators on any device: none (the global one), one, or one per sample."""
+    if len(generators) <= 1:
+        generator = generators[0] if generators else None
+        return torch.randn(shape, generator=generator, device=generator.device if generator else "cpu").cpu()
+    return torch.cat([torch.randn((1, *shape[1:]), generator=g, device=g.device).cpu() for g in generators])

@@ -22,14 +22,28 @@ class Window:
     height: int
     width: int
 
-    def within(self, outer: "Window") -> tuple[slice, slice]:
-        """Row and column slices of this window in an array that covers ``outer``."""
+    def within(self, outer: "Window", *, wrap: bool = False) -> tuple[slice, slice | Tensor]:
+        """Row and column indices of this window in an array that covers ``outer``; with ``wrap`` columns go round."""
         top, left = self.row - outer.row, self.col - outer.col
-        return slice(top, top + self.height), slice(left, left + self.width)
+        cols: slice | Tensor = slice(left, left + self.width)
+        if wrap and not 0 <= left <= outer.width - self.width:
+            cols = torch.arange(left, left + self.width) % outer.width
+        return slice(top, top + self.height), cols
 
     def scaled(self, factor: int) -> "Window":
         """The same area counted in units ``factor`` times smaller (cells to pixels)."""
         return Window(self.row * factor, self.col * factor, self.height * factor, self.width * factor)
+
+    def grown(self, margin: int) -> "Window":
+        """The area with ``margin`` cells more on every side."""
+        return Window(self.row - margin, self.col - margin, self.height + 2 * margin, self.width + 2 * margin)
+
+    def clipped(self, outer: "Window") -> "Window":
+        """The part of the area that lies in ``outer``."""
+        top, left = max(self.row, outer.row), max(self.col, outer.col)
+        bottom = min(self.row + self.height, outer.row + outer.height)
+        right = min(self.col + self.width, outer.col + outer.width)
+        return Window(top, left, max(0, bottom - top), max(0, right - left))
 
 
 def _starts(origin: int, length: int, window: int, stride: int) -> range:
@@ -56,20 +70,40 @@ class WindowPlan:
                 f"window stride must lie in 1 .. {self.size}, not {self.stride}; choose half of the window."
             )
 
-    def windows(self, height: int, width: int, origin: tuple[int, int] = (0, 0)) -> list[Window]:
-        """Windows needed for a canvas of (height, width) cells whose first cell is ``origin`` on the grid, in row-major order."""
-        if max(height, width) <= self.whole:
+    def windows(self, height: int, width: int, origin: tuple[int, int] = (0, 0), *, wrap: bool = False) -> list[Window]:
+        """Windows needed for a canvas of (height, width) cells whose first cell is ``origin`` on the grid, in row-major order.
+
+        With ``wrap`` the last column is a neighbour of the first (a panorama): the lattice goes round, whatever the size.
+        Raises InputError for a width that no lattice goes round.
+        """
+        if wrap:
+            if width % self.stride or width < self.size:
+                raise InputError(
+                    f"{width} columns cannot be closed into a circle of windows; "
+                    f"use a multiple of {self.stride} from {self.size} on."
+                )
+            cols = range(-origin[1] % self.stride, width, self.stride)
+        elif max(height, width) <= self.whole:
             return [Window(0, 0, height, width)]
+        else:
+            cols = _starts(origin[1], width, self.size, self.stride)
         rows = _starts(origin[0], height, self.size, self.stride)
-        cols = _starts(origin[1], width, self.size, self.stride)
         return [Window(r, c, self.size, self.size) for r in rows for c in cols]
 
-    def halo(self, steps: int) -> int:
-        """Cells beyond which a cell of a windowed canvas cannot feel where the canvas ends, after ``steps`` denoising steps.
+    def area(self, height: int, width: int, origin: tuple[int, int] = (0, 0), *, wrap: bool = False) -> Window:
+        """The smallest window that holds all those of a canvas: what is computed so that the canvas is complete."""
+        area = bounding(self.windows(height, width, origin, wrap=wrap))
+        return Window(area.row, 0, area.height, width) if wrap else area
 
-        A cell's windows all belong to the plan; the cells of those windows, size - 1 away, must be exact one step earlier, and so on.
+    def halo(self, evaluations: int) -> int:
+        """Cells from the edge of a windowed canvas beyond which nothing depends on where the canvas ends.
+
+        After the first evaluation of the denoiser a window that reaches outside may be wrong in all its cells, of which the canvas holds at
+        most size - 1 in a row. From then on the wrong region ends where a window of the lattice ends, and every evaluation takes it
+        to the end of the last window that starts in it.
         """
-        return max(0, steps - 1) * (self.size - 1)
+        growth = (self.size - 1) // self.stride * self.stride
+        return self.size - 1 + (evaluations - 1) * growth if evaluations > 0 else 0
 
 
 def bounding(windows: Sequence[Window]) -> Window:
@@ -87,20 +121,28 @@ def taper(height: int, width: int, *, device: torch.device | None = None) -> Flo
 
 
 class Blend:
-    """Weighted mean of window predictions over a canvas."""
+    """Weighted mean of window predictions over an area; of a single window that covers it, the prediction itself, bit for bit."""
 
-    def __init__(self, area: Window, like: Tensor):
-        shape = (like.shape[0], like.shape[1], area.height, area.width)
-        self.area, self.total = area, torch.zeros(shape, device=like.device)
-        self.weight = torch.zeros((1, 1, area.height, area.width), device=like.device)
+    def __init__(self, area: Window, *, wrap: bool = False):
+        self.area, self.wrap = area, wrap
+        self.only: Tensor | None = None
+        self.total: Tensor | None = None
+        self.weight: Tensor | None = None
 
     def add(self, window: Window, value: Float[Tensor, "b c h w"]) -> None:
         """Add the prediction of one window."""
+        if window == self.area and not self.wrap:
+            self.only = value
+            return
+        if self.total is None:
+            shape = (self.area.height, self.area.width)
+            self.total = torch.zeros((*value.shape[:2], *shape), device=value.device)
+            self.weight = torch.zeros((1, 1, *shape), device=value.device)
         weight = taper(window.height, window.width, device=value.device)
-        rows, cols = window.within(self.area)
+        rows, cols = window.within(self.area, wrap=self.wrap)
         self.total[:, :, rows, cols] += value.float() * weight
         self.weight[:, :, rows, cols] += weight
 
     def result(self) -> Float[Tensor, "b c h w"]:
         """The mean; every cell of the area must have been covered."""
-        return self.total / self.weight
+        return self.only if self.only is not None else self.total / self.weight

@@ -289,7 +289,7 @@ def _require_gsd(gsd: float | int) -> None:
         raise InputError(f"gsd {gsd} is not a ground sampling distance; give metres per pixel above 0")
 
 
-def _require_extent(metres: float) -> None:
+def _require_extent(metres: float | int) -> None:
     if metres > MAX_EXTENT:
         raise InputError(
             f"the canvas is {metres / 1000:.4g} km long, more than {MAX_EXTENT / 1000:g} km; "
@@ -297,7 +297,7 @@ def _require_extent(metres: float) -> None:
         )
 
 
-def _grid(left: float, top: float, step: float | int) -> Affine:
+def _grid(left: float | int, top: float | int, step: float | int) -> Affine:
     return Affine(float(step), 0.0, float(left), 0.0, -float(step), float(top))
 
 

@@ -19,6 +19,7 @@ from pyproj.exceptions import CRSError
 from gensat.errors import InputError
 
 _WGS84 = CRS.from_epsg(4326)
+_epsg = lru_cache(maxsize=128)(CRS.from_epsg)
 _GEOD = Geod(ellps="WGS84")
 
 # UPS as EPSG lists it with easting first; 32661 and 32761 are the same grids with northing first, which some
@@ -63,15 +64,15 @@ def utm_crs(lon: float, lat: float) -> CRS:
         lat: degrees north, -90 to 90.
     """
     if lat > 84:
-        return CRS.from_epsg(_UPS_NORTH)
+        return _epsg(_UPS_NORTH)
     if lat < -80:
-        return CRS.from_epsg(_UPS_SOUTH)
+        return _epsg(_UPS_SOUTH)
     zone = min(int((lon + 180) // 6) + 1, 60)
     if 56 <= lat < 64 and 3 <= lon < 12:
         zone = 32  # band V: western Norway lies in one zone
     elif lat >= 72 and 0 <= lon < 42:
         zone = 31 + 2 * int((lon + 3) // 12)  # band X: Svalbard has zones 31, 33, 35 and 37 only
-    return CRS.from_epsg((32600 if lat >= 0 else 32700) + zone)
+    return _epsg((32600 if lat >= 0 else 32700) + zone)
 
 
 @lru_cache(maxsize=64)

@@ -35,9 +35,20 @@ from gensat.geo.classes import (
 )
 
 __all__ = [
+    "BARE",
+    "BUILDING",
     "CLASSES",
     "COLOURS",
+    "CROPLAND",
     "LEGENDS",
+    "LOW_VEGETATION",
+    "OTHER_GROUND",
+    "ROAD",
+    "SNOW",
+    "UNKNOWN",
+    "WATER",
+    "WETLAND",
+    "WOODLAND",
     "AttributeLegend",
     "Legend",
     "class_code",
