@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import subprocess
 import sys
 
@@ -50,7 +51,7 @@ def test_utm_zone_of_a_place(lon, lat, code):
 def test_utm_zone_agrees_with_the_area_of_use_in_the_epsg_register(lon, lat):
     area = utm_crs(lon, lat).area_of_use
     widened = 6 if lat >= 56 and 0 <= lon < 42 else 0  # the exceptions reach into their neighbours
-    assert area.west - widened <= lon <= area.east + widened and area.south <= lat <= area.north
+    assert area.west - widened <= round(lon, 9) <= area.east + widened and area.south <= lat <= area.north
 
 
 @settings(max_examples=60, deadline=None)
@@ -99,7 +100,7 @@ def test_own_crs_must_be_in_metres():
         Canvas.around(HOUSTON, 1, 8, 8, crs="EPSG:2278")
     with pytest.raises(InputError, match="not known"):
         Canvas.around(HOUSTON, 1, 8, 8, crs="EPSG:999999")
-    with pytest.raises(InputError, match="not defined"):
+    with pytest.raises(InputError, match="not made for"):
         Canvas.around(Place(0, 90), 1, 8, 8, crs="EPSG:3857")
     assert Canvas.around(HOUSTON, 1, 8, 8, crs="EPSG:26915").crs.to_epsg() == 26915
 
@@ -121,14 +122,14 @@ def test_bbox_is_its_utm_envelope():
     assert left == pytest.approx(x.min(), abs=1e-6) and top == pytest.approx(y.max(), abs=1e-6)
     assert right - 2 <= x.max() <= right and bottom <= y.min() <= bottom + 2
     assert canvas.crs == CRS.from_epsg(32615)
-    assert canvas.gsd == 2 and (canvas.width, canvas.height) == (980, 1125)
+    assert canvas.gsd == 2 and canvas.width == math.ceil((x.max() - x.min()) / 2) == 990 and canvas.height == 1129
 
 
 def test_bbox_takes_gsd_from_width_and_height_follows():
     reference = Canvas.from_bbox(BOX, 2)
     canvas = Canvas.from_bbox(BOX, width=500)
     assert canvas.width == 500
-    assert canvas.gsd == pytest.approx(2 * 980 / 500, rel=0.002)
+    assert canvas.gsd == pytest.approx(2 * 990 / 500, rel=0.002)
     assert canvas.height * canvas.gsd == pytest.approx(reference.height * 2, abs=canvas.gsd + 2)
     by_height = Canvas.from_bbox(BOX, height=canvas.height)
     assert abs(by_height.width - 500) <= 1
@@ -139,7 +140,7 @@ def test_bbox_gsd_and_size_may_differ_by_a_pixel_but_not_more():
     for extra in (-1, 0):
         assert Canvas.from_bbox(BOX, 2, width=full.width + extra, height=full.height + extra).gsd == 2
     for sizes in ({"width": full.width + 2}, {"width": full.width - 3}, {"height": full.height + 2}):
-        with pytest.raises(InputError, match=r"give (width 980|height 1125) or leave out"):
+        with pytest.raises(InputError, match=r"give (width 990|height 1129) or leave out"):
             Canvas.from_bbox(BOX, 2, **sizes)
     with pytest.raises(InputError, match="height 600"):
         Canvas.from_bbox(BOX, width=500, height=600)
@@ -194,6 +195,7 @@ def test_size_off_the_multiple_names_the_nearest_two():
     Canvas.local(16, 24).require_multiple(8)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([1, 8, 32, 64]))
 def test_padding_reaches_the_multiple_keeps_the_origin_and_is_cut_off_again(width, height, multiple):
     canvas = dataclasses.replace(Canvas.around(HOUSTON, 2, 10, 10), width=width, height=height)
@@ -204,6 +206,7 @@ def test_padding_reaches_the_multiple_keeps_the_origin_and_is_cut_off_again(widt
     assert np.zeros((padded.height, padded.width))[inner].shape == (height, width)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(-500, 500), st.integers(-500, 500))
 def test_crop_keeps_pixels_where_they_are_inside_and_outside(row, col):
     canvas = Canvas.around(HOUSTON, 0.3, 256, 256)

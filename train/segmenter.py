@@ -41,7 +41,7 @@ def augment(
     if rng.random() < 0.3:  # generated images are softer than real ones: detail must not be what decides
         small = int(crop / rng.uniform(1.2, 2.5))
         tile = np.asarray(Image.fromarray(tile).resize((small, small), Image.Resampling.BOX).resize((crop, crop)))
-    turns, mirror = rng.integers(4), rng.integers(2)
+    turns, mirror = int(rng.integers(4)), int(rng.integers(2))
     tile, codes = np.rot90(tile, turns), np.rot90(codes, turns)
     if mirror:
         tile, codes = tile[:, ::-1], codes[:, ::-1]
@@ -52,8 +52,11 @@ def augment(
 
 def class_weights(samples: Sequence[Sample], classes: Sequence[int], *, power: float) -> Float[Tensor, " k"]:
     """Weights of the classes, (share of known pixels) ** -power, scaled so that the mean over known pixels is 1."""
-    counts = sum(np.bincount(s.layout.ravel(), minlength=len(CLASSES)) for s in samples if s.source not in FOOTPRINTS)
-    share = torch.from_numpy(np.asarray(counts)[list(classes)]).double()
+    counts = np.zeros(len(CLASSES), np.int64)
+    for sample in samples:
+        if sample.layout is not None and sample.source not in FOOTPRINTS:
+            counts += np.bincount(sample.layout.ravel(), minlength=len(CLASSES))
+    share = torch.from_numpy(counts[list(classes)]).double()
     share = share.clamp_min(1) / share.sum()
     weight = share**-power
     return (weight / (weight * share).sum()).float()

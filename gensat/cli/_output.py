@@ -51,7 +51,9 @@ class Output:
             try:
                 self.folder.mkdir(exist_ok=True)
             except OSError as error:
-                raise OutputError(f"folder {self.folder} could not be made ({error.strerror}); choose another") from error
+                raise OutputError(
+                    f"folder {self.folder} could not be made ({error.strerror}); choose another"
+                ) from error
 
 
 def plan_output(out: str, seeds: Sequence[int], *, suffix: str = ".tif", overwrite: bool = False) -> Output:
@@ -73,7 +75,9 @@ def plan_output(out: str, seeds: Sequence[int], *, suffix: str = ".tif", overwri
         raise InputError("the output has no name; give a file such as image.tif, or a folder")
     if path.is_dir() or out.endswith(("/", os.sep)) or not path.suffix:
         if path.exists() and not path.is_dir():
-            raise InputError(f"output {path} is a file without an extension; give a folder, or a name such as {path}.tif")
+            raise InputError(
+                f"output {path} is a file without an extension; give a folder, or a name such as {path}.tif"
+            )
         if not path.exists() and not path.absolute().parent.is_dir():
             raise InputError(f"folder {path.parent} of output {path.name} does not exist; create it first")
         files = tuple(path / f"{index:06d}-{seed}{suffix}" for index, seed in enumerate(seeds))
@@ -83,7 +87,9 @@ def plan_output(out: str, seeds: Sequence[int], *, suffix: str = ".tif", overwri
         return Output(files, path, overwrite)
     image_suffix(path)
     if len(seeds) > 1:
-        raise InputError(f"{len(seeds)} images do not fit into the one file {path.name}; give a folder, -o {path.stem}/")
+        raise InputError(
+            f"{len(seeds)} images do not fit into the one file {path.name}; give a folder, -o {path.stem}/"
+        )
     check_output(path, overwrite)
     _require_writable(path.absolute().parent)
     return Output((path,), None, overwrite)

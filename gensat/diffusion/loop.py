@@ -1,10 +1,11 @@
 """THE denoising loop: every pipeline calls it. Noise, then for each step: predict (in windows), guide, step.
 
-Latents are (b, c, h, w), row 0 north. The loop owns every random draw; schedulers run as their ODE or are re-noised here.
+Latents are (b, c, h, w), row 0 north. The loop owns every random draw; schedulers run as their ODE or are given or re-noised with it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from gensat.diffusion.guidance import Guidance
 from gensat.diffusion.inputs import Bag, Denoiser, concatenate
 from gensat.diffusion.noise import Noise
 from gensat.diffusion.schedule import settle
-from gensat.diffusion.windows import Blend, Window, WindowPlan, bounding
+from gensat.diffusion.windows import Blend, Window, WindowPlan
 
 # callback(step index, time step, latents of the canvas) -> replacement latents or None
 StepCallback = Callable[[int, Tensor, Tensor], Tensor | None]
@@ -34,7 +35,7 @@ class Start:
     """Begin from clean latents noised to ``strength`` of the schedule (1: pure noise) instead of from noise alone."""
 
     latents: Float[Tensor, "b c h w"]
-    strength: float = 0.8
+    strength: float | int = 0.8
 
 
 @torch.no_grad()
@@ -51,6 +52,7 @@ def denoise(
     origin: tuple[int, int] = (0, 0),
     guidance: Guidance | None = None,
     plan: WindowPlan | None = None,
+    wrap: bool = False,
     start: Start | None = None,
     known: Known | None = None,
     device: torch.device | str = "cpu",
@@ -62,71 +64,58 @@ def denoise(
     """Latents of a canvas of ``height`` x ``width`` cells whose first cell is ``origin`` (row, column) on the noise grid.
 
     ``noise(row, col, height, width, channels, draw)`` gives one row of the batch per sample. A canvas larger than the plan's ``whole`` is
-    predicted in windows on the grid's lattice and blended at every step; it is extended to whole windows while it runs and cut back at the end.
-    ``start`` and ``known`` cover the canvas. The denoiser runs in ``dtype``, latents and scheduler in float32, at most ``max_batch``
-    latents (windows x branches x samples) at a time. ``callback`` sees the canvas; ``interrupted`` ends the loop after the current step.
+    predicted in windows on the grid's lattice and blended at every step; it is extended to whole windows while it runs and cut back at the end
+    (``plan.halo`` says how far that is felt). With ``wrap`` it is a panorama: always in windows, which go round its columns.
+    ``start`` and ``known`` cover the canvas. The denoiser runs in ``dtype``, latents and scheduler in float32, with at most ``max_batch``
+    latents (windows x branches x samples) at a time, or one of each sample where that is more. ``callback`` sees the canvas;
+    ``interrupted`` ends the loop after the current step.
     """
     guidance, plan = guidance or Guidance(), plan or WindowPlan()
-    windows = plan.windows(height, width, origin)
-    area = bounding(windows)
-    canvas = Window(0, 0, height, width).within(area)
-    first_row, first_col = origin[0] + area.row, origin[1] + area.col
+    windows = plan.windows(height, width, origin, wrap=wrap)
+    area = plan.area(height, width, origin, wrap=wrap)
+    rows, cols = Window(0, 0, height, width).within(area)
 
     def draw(index: int) -> Tensor:
-        return noise(first_row, first_col, area.height, area.width, channels, index).to(device)
+        return noise(origin[0] + area.row, origin[1] + area.col, area.height, area.width, channels, index).to(device)
+
+    def spread(value: Tensor) -> Tensor:
+        return _spread(value, area).to(device, torch.float32)
 
     schedule = settle(scheduler)
-    timesteps = schedule.prepare(steps, start.strength if start else 1.0, torch.device(device))
+    timesteps = schedule.prepare(steps, start.strength if start else 1.0, device)
     initial = draw(0)
-    if start is None:
-        x = schedule.first(initial)
-    else:
-        x = schedule.noised(_spread(start.latents, canvas, area).to(initial), initial, timesteps[0])
-    known_area = (
-        None if known is None else (_spread(known.latents, canvas, area).to(x), _spread(known.mask, canvas, area).to(x))
-    )
+    x = schedule.noised(spread(start.latents), initial, timesteps[0]) if start else schedule.first(initial)
+    given, mask = (spread(known.latents), spread(known.mask)) if known else (None, None)
 
     for i, t in enumerate(timesteps):
         scaled = schedule.scale_input(x, t).to(dtype)
         branches = guidance.branches(i / max(1, len(timesteps) - 1))
         jobs = [(window, branch) for window in windows for branch in branches]
-        prediction = None if len(windows) == 1 else Blend(area, x)
-        for group in _groups(jobs, len(branches), max(1, max_batch // x.shape[0])):
-            rows_cols = [window.within(area) for window, _ in group]
-            batch = torch.cat([scaled[:, :, rows, cols] for rows, cols in rows_cols])
+        size = max(1, max_batch // x.shape[0])
+        blend, done = Blend(area, wrap=wrap), iter(windows)
+        waiting: list[Tensor] = []  # predictions of a window whose branches are not complete
+        for first in range(0, len(jobs), size):
+            group = jobs[first : first + size]
+            batch = torch.cat([scaled[(..., *window.within(area, wrap=wrap))] for window, _ in group])
             inputs = concatenate([bag.inputs(window, branch) for window, branch in group])
-            outputs = denoiser(batch, t, inputs).float().chunk(len(group))
-            for first in range(0, len(group), len(branches)):
-                guided = (
-                    guidance.combine(outputs[first : first + len(branches)]) if len(branches) > 1 else outputs[first]
-                )
-                if prediction is None:
-                    prediction = guided
-                else:
-                    prediction.add(group[first][0], guided)
+            waiting += denoiser(batch, t, inputs).float().chunk(len(group))
+            while len(waiting) >= len(branches):
+                blend.add(next(done), guidance.combine(waiting[: len(branches)]))
+                del waiting[: len(branches)]
         after = timesteps[i + 1] if i + 1 < len(timesteps) else None
-        x = schedule.step(
-            prediction.result() if isinstance(prediction, Blend) else prediction, t, x, lambda n=i + 1: draw(n), after
-        ).float()
-        if known_area is not None:
-            given, mask = known_area
+        x = schedule.step(blend.result(), t, x, partial(draw, i + 1), after).float()
+        if given is not None:
             x = mask * x + (1 - mask) * (given if after is None else schedule.noised(given, initial, after))
-        if callback is not None and (replaced := callback(i, t, x[:, :, canvas[0], canvas[1]])) is not None:
+        if callback is not None and (replaced := callback(i, t, x[:, :, rows, cols])) is not None:
             x = x.clone()
-            x[:, :, canvas[0], canvas[1]] = replaced.to(x)
+            x[:, :, rows, cols] = replaced.to(x)
         if interrupted():
             break
-    return x[:, :, canvas[0], canvas[1]]
+    return x[:, :, rows, cols]
 
 
-def _groups(jobs: Sequence, branches: int, limit: int) -> list[Sequence]:
-    """Jobs in runs of whole windows (all branches of a window together), about ``limit`` jobs each."""
-    size = max(1, limit // branches) * branches
-    return [jobs[i : i + size] for i in range(0, len(jobs), size)]
-
-
-def _spread(value: Tensor, canvas: tuple[slice, slice], area: Window) -> Tensor:
+def _spread(value: Tensor, area: Window) -> Tensor:
     """Canvas values on the (larger) working area; outside the canvas the nearest value is repeated."""
-    rows = torch.arange(area.height).sub(canvas[0].start).clamp(0, value.shape[-2] - 1).to(value.device)
-    cols = torch.arange(area.width).sub(canvas[1].start).clamp(0, value.shape[-1] - 1).to(value.device)
+    rows = (torch.arange(area.height) + area.row).clamp(0, value.shape[-2] - 1).to(value.device)
+    cols = (torch.arange(area.width) + area.col).clamp(0, value.shape[-1] - 1).to(value.device)
     return value[..., rows, :][..., cols]

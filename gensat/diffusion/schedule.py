@@ -1,8 +1,10 @@
 """diffusers schedulers as the loop uses them: deterministic by default, and every random draw the loop's own."""
 
 import inspect
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import (
@@ -16,46 +18,77 @@ from torch import Tensor
 
 from gensat.errors import InputError
 
-# Schedulers that draw inside ``step``, and the deterministic scheduler that solves the probability-flow ODE of the same process.
-_AS_ODE = {
-    "DDPMScheduler": (DDIMScheduler, {}),
-    "DDPMParallelScheduler": (DDIMScheduler, {}),
-    "EulerAncestralDiscreteScheduler": (EulerDiscreteScheduler, {}),
-    "KDPM2AncestralDiscreteScheduler": (KDPM2DiscreteScheduler, {}),
-    "DPMSolverSDEScheduler": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
-}
-_RENOISED = {"LCMScheduler", "TCDScheduler"}  # step to an estimate of the image, then noise it anew
+logger = logging.getLogger(__name__)
+
 NAMES = {
     "euler": EulerDiscreteScheduler,
     "flow": FlowMatchEulerDiscreteScheduler,
     "ddim": DDIMScheduler,
     "dpm": DPMSolverMultistepScheduler,
 }
+# Schedulers that draw inside ``step``, and the deterministic scheduler that solves the probability-flow ODE of the same process.
+_AS_ODE = {
+    "DDPMScheduler": DDIMScheduler,
+    "DDPMParallelScheduler": DDIMScheduler,
+    "EulerAncestralDiscreteScheduler": EulerDiscreteScheduler,
+    "KDPM2AncestralDiscreteScheduler": KDPM2DiscreteScheduler,
+    "DPMSolverSDEScheduler": DPMSolverMultistepScheduler,
+}
+# These take a generator for settings that are off by default (s_churn, eta) or that ``settle`` switches off.
+_DRAWS_NOTHING = {
+    "DDIMScheduler",
+    "DDIMParallelScheduler",
+    "TCDScheduler",  # with eta 0
+    "EulerDiscreteScheduler",
+    "EDMEulerScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EDMDPMSolverMultistepScheduler",
+}
+# Multistep methods that count their steps from the start of the whole schedule.
+_FROM_NOISE_ONLY = {"PNDMScheduler", "LMSDiscreteScheduler"}
 
 
 @dataclass
 class Schedule:
-    """A scheduler settled for one run; ``renoised`` says that the loop adds the noise between steps."""
+    """A scheduler settled for one run; ``draws`` says who puts noise in between the steps.
+
+    "none": nobody, it solves the ODE; "given": the scheduler, with noise that the loop hands it; "renoised": the scheduler estimates the
+    image and the loop noises it anew.
+    """
 
     scheduler: Any
-    renoised: bool = False
+    draws: Literal["none", "given", "renoised"] = "none"
+
+    @property
+    def name(self) -> str:
+        """Class name of the scheduler that runs, which may differ from the one that was settled."""
+        return type(self.scheduler).__name__
 
     @property
     def timesteps(self) -> Tensor:
         """Time steps from noise to image."""
         return self.scheduler.timesteps
 
-    def prepare(self, steps: int, strength: float, device: torch.device) -> Tensor:
-        """Set ``steps`` time steps and return those that a start image of ``strength`` leaves (strength 1: all)."""
+    def prepare(self, steps: int, strength: float | int = 1.0, device: torch.device | str = "cpu") -> Tensor:
+        """Set ``steps`` steps and return the time steps that a start image of ``strength`` leaves (strength 1: all).
+
+        Second-order schedulers evaluate the denoiser at two time steps per step.
+        """
         if steps < 1:
-            raise InputError(f"steps must be at least 1, not {steps}.")
+            raise InputError(f"steps must be at least 1, not {steps}; 10 to 50 are usual")
         if not 0 < strength <= 1:
-            raise InputError(f"strength must lie above 0 and at most 1, not {strength}; 1 ignores the start image.")
+            raise InputError(f"strength must lie above 0 and at most 1, not {strength}; 1 ignores the start image")
         if getattr(self.scheduler.config, "use_dynamic_shifting", False):
             self.scheduler.set_timesteps(steps, device=device, mu=self.scheduler.config.get("base_shift", 0.5))
         else:
             self.scheduler.set_timesteps(steps, device=device)
-        skip = len(self.timesteps) - max(1, min(len(self.timesteps), round(len(self.timesteps) * strength)))
+        skip = steps - max(1, min(steps, round(steps * strength)))
+        if skip and self.name in _FROM_NOISE_ONLY:
+            raise InputError(f"{self.name} cannot start from an image; use one of {', '.join(sorted(NAMES))}")
+        skip *= getattr(self.scheduler, "order", 1)
         if skip and hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(skip)
         return self.timesteps[skip:]
@@ -69,56 +102,52 @@ class Schedule:
         return noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
 
     def noised(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Clean latents with noise at the level of time step ``t``."""
-        t = t.reshape(1).expand(clean.shape[0])
+        """Clean latents with noise at the level of time step ``t``: the first one, or the one that comes next."""
         if hasattr(self.scheduler, "scale_noise"):
-            return self.scheduler.scale_noise(clean, t, noise)
-        return self.scheduler.add_noise(clean, noise, t)
+            return self.scheduler.scale_noise(clean, t.reshape(1), noise)
+        return self.scheduler.add_noise(clean, noise, t.reshape(1))
 
-    def step(self, prediction: Tensor, t: Tensor, x: Tensor, draw: Any, after: Tensor | None) -> Tensor:
+    def step(self, prediction: Tensor, t: Tensor, x: Tensor, draw: Callable[[], Tensor], after: Tensor | None) -> Tensor:
         """One step; ``draw()`` returns fresh unit noise of x's shape, ``after`` is the next time step (None at the end)."""
-        if self.renoised:
+        if self.draws == "renoised":
             clean = self.scheduler.step(prediction, t, x, return_dict=False)[1]
             return clean if after is None else self.noised(clean, draw(), after)
-        keywords = {}
-        if "variance_noise" in inspect.signature(self.scheduler.step).parameters:
-            eta = getattr(self.scheduler, "eta", 0.0)
-            keywords = {"eta": eta, "variance_noise": draw()} if eta else {}
-        return self.scheduler.step(prediction, t, x, return_dict=False, **keywords)[0]
+        keywords: dict[str, Any] = {"return_dict": False}
+        parameters = inspect.signature(self.scheduler.step).parameters
+        if "eta" in parameters:
+            keywords["eta"] = 0.0
+        if self.draws == "given":
+            keywords["variance_noise"] = draw()
+        return self.scheduler.step(prediction, t, x, **keywords)[0]
 
 
 def settle(scheduler: Any) -> Schedule:
-    """A fresh copy of ``scheduler`` that draws no noise of its own: as its ODE, or re-noised by the loop.
+    """A fresh copy of ``scheduler`` that draws no noise of its own: as its ODE, given its noise, or re-noised by the loop.
 
-    Raises InputError for a scheduler that draws inside ``step`` and has neither form, naming what to use.
+    Raises InputError for a scheduler that draws inside ``step`` and has none of these forms, naming what to use.
     """
-    name = type(scheduler).__name__
+    name, config = type(scheduler).__name__, scheduler.config
     if name in _AS_ODE:
-        kind, extra = _AS_ODE[name]
-        return Schedule(kind.from_config(scheduler.config, **extra))
-    config = scheduler.config
-    if name == "DPMSolverMultistepScheduler" and str(config.algorithm_type).startswith("sde"):
-        return Schedule(type(scheduler).from_config(config, algorithm_type=config.algorithm_type.removeprefix("sde-")))
-    if name == "FlowMatchEulerDiscreteScheduler" and config.get("stochastic_sampling"):
-        return Schedule(type(scheduler).from_config(config, stochastic_sampling=False))
-    fresh = type(scheduler).from_config(config)
-    if name in _RENOISED:
-        return Schedule(fresh, renoised=True)
-    parameters = inspect.signature(fresh.step).parameters
-    if "generator" in parameters and "eta" not in parameters and name not in _DRAWS_NOTHING:
+        logger.info("%s draws noise; running the ODE of its process with %s", name, _AS_ODE[name].__name__)
+        return Schedule(_AS_ODE[name].from_config(config))
+    if name == "LCMScheduler":
+        return Schedule(type(scheduler).from_config(config), "renoised")
+    algorithm = str(config.get("algorithm_type"))
+    changes: dict[str, Any] = {}
+    if algorithm.startswith("sde"):
+        if name == "DPMSolverMultistepScheduler":  # the one that can be handed its noise
+            return Schedule(type(scheduler).from_config(config), "given")
+        changes["algorithm_type"] = algorithm.removeprefix("sde-")
+    if config.get("stochastic_sampling"):
+        changes["stochastic_sampling"] = False
+    if changes:
+        logger.info("%s draws noise as it is set; running the ODE of its process", name)
+    parameters = list(inspect.signature(scheduler.step).parameters)
+    if parameters[:3] != ["model_output", "timestep", "sample"] or (
+        "generator" in parameters and name not in _DRAWS_NOTHING
+    ):
         raise InputError(
-            f"{name} draws noise inside its step, so results would depend on more than the seed; use one of {', '.join(sorted(NAMES))}."
+            f"{name} draws noise inside its step, so results would depend on more than the seed; "
+            f"use one of {', '.join(sorted(NAMES))}"
         )
-    return Schedule(fresh)
-
-
-# These take ``generator`` for settings that are off unless asked for (s_churn, sde variants handled above).
-_DRAWS_NOTHING = {
-    "EulerDiscreteScheduler",
-    "HeunDiscreteScheduler",
-    "FlowMatchEulerDiscreteScheduler",
-    "FlowMatchHeunDiscreteScheduler",
-    "DPMSolverMultistepScheduler",
-    "EDMEulerScheduler",
-    "KDPM2DiscreteScheduler",
-}
+    return Schedule(type(scheduler).from_config(config, **changes))

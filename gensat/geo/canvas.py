@@ -35,6 +35,7 @@ from gensat.types import Acquisition, Band, GeoImage, Place
 MAX_EXTENT = 200_000.0
 """Longest side of a canvas in metres: beyond it one UTM zone is no longer a faithful plane."""
 
+_DISTORTION = 3.0  # how far a metre of a CRS may be from one on the ground: Web Mercator up to 70 degrees
 _TIE = 1e-6  # cell indices are rounded half up; this much slack keeps exact halves from flipping with float error
 
 
@@ -84,11 +85,6 @@ class Canvas:
         """
         system = _metric_crs(crs, place)
         x, y = from_lonlat(system, place.lon, place.lat)
-        if not (np.isfinite(x) and np.isfinite(y)):
-            raise InputError(
-                f"{crs_name(system)} is not defined at lon={place.lon:g} lat={place.lat:g}; "
-                f"give a CRS of the region or none, for {crs_name(utm_crs(place.lon, place.lat))}"
-            )
         _require_extent(max(width, height) * gsd)
         return cls(width, height, gsd, system, _grid(float(x) - width / 2 * gsd, float(y) + height / 2 * gsd, gsd))
 
@@ -302,8 +298,20 @@ def _grid(left: float | int, top: float | int, step: float | int) -> Affine:
 
 
 def _metric_crs(crs: Any, place: Place) -> CRS:
+    default = utm_crs(place.lon, place.lat)
     chosen = parse_crs(crs)
-    return utm_crs(place.lon, place.lat) if chosen is None else require_metric(chosen)
+    if chosen is None:
+        return default
+    x, y = from_lonlat(require_metric(chosen), place.lon, place.lat)
+    ground = None
+    if np.isfinite(x) and np.isfinite(y):
+        ground = ground_sampling_distance(chosen, Affine(1, 0, float(x) - 0.5, 0, -1, float(y) + 0.5), 1, 1)
+    if ground is None or not 1 / _DISTORTION < ground < _DISTORTION:
+        raise InputError(
+            f"{crs_name(chosen)} is not made for lon={place.lon:g} lat={place.lat:g}; "
+            f"give a CRS of the region, or none for {crs_name(default)}"
+        )
+    return chosen
 
 
 def _cover(extent: float, step: float) -> int:

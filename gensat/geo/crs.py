@@ -148,6 +148,8 @@ def ground_sampling_distance(crs: CRS, transform: Affine, height: int, width: in
         return None
     _, _, (across, down) = _GEOD.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
     ground = math.sqrt(across * down)
+    if ground == 0:  # at a pole that the CRS puts at infinity
+        return None
     if crs.is_projected:
         grid = math.sqrt(abs(transform.determinant)) * crs.axis_info[0].unit_conversion_factor
         if abs(grid / ground - 1) <= 0.02:

@@ -49,6 +49,9 @@ def make_canvas(
             gsd = spec.defaults.gsd
             notes.append(assumed)
         return Canvas.from_bbox(tuple(bbox), gsd=gsd, width=width, height=height, crs=crs)
+    for name, size in (("width", width), ("height", height)):
+        if size is not None and size < 1:
+            raise InputError(f"{name} is {size}; give pixels, a multiple of {spec.multiple}")
     width = width or height or spec.native_size
     height = height or width
     if place is None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -128,11 +129,13 @@ class ConvAutoencoder(ModelMixin, ConfigMixin):
             reach += (2 * blocks + 1) * scale
         return reach + scale
 
+    @apply_forward_hook
     def encode(self, x: Float[Tensor, "b c h w"]) -> EncoderOutput:
         """Distribution of the (unnormalised) latents of images in [-1, 1]."""
         colour = self.colour_in(F.avg_pool2d(x, self.factor))
         return EncoderOutput(DiagonalGaussianDistribution(self.encoder(x) + colour))
 
+    @apply_forward_hook
     def decode(self, z: Float[Tensor, "b z h w"], return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Images in about [-1, 1] from (unnormalised) latents."""
         colour = F.interpolate(self.colour_out(z), scale_factor=self.factor, mode="bilinear", align_corners=False)

@@ -1,0 +1,1 @@
+"""Small inputs that the documentation and the demo run on."""
