@@ -46,7 +46,7 @@ def test_utm_zone_of_a_place(lon, lat, code):
     assert utm_crs(lon, lat).to_epsg() == code
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.floats(-179.9, 179.9), st.floats(-79.9, 83.9))
 def test_utm_zone_agrees_with_the_area_of_use_in_the_epsg_register(lon, lat):
     area = utm_crs(lon, lat).area_of_use
@@ -54,7 +54,7 @@ def test_utm_zone_agrees_with_the_area_of_use_in_the_epsg_register(lon, lat):
     assert area.west - widened <= round(lon, 9) <= area.east + widened and area.south <= lat <= area.north
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(lons, lats, st.integers(1, 700), st.integers(1, 700), st.floats(0.1, 30))
 def test_place_is_the_centre_of_the_canvas_everywhere(lon, lat, width, height, gsd):
     canvas = Canvas.around(Place(lon, lat), gsd, width, height)
@@ -62,7 +62,7 @@ def test_place_is_the_centre_of_the_canvas_everywhere(lon, lat, width, height, g
     assert abs(row - height / 2) < 0.01 and abs(col - width / 2) < 0.01
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.floats(-180, 179.9), lats, st.floats(-300, 900), st.floats(-300, 900))
 def test_pixels_to_places_and_back(lon, lat, row, col):
     canvas = Canvas.around(Place(lon, lat), 10, 512, 384)
@@ -215,7 +215,7 @@ def test_crop_keeps_pixels_where_they_are_inside_and_outside(row, col):
     np.testing.assert_allclose(part.places(0.5, 0.5), canvas.places(row + 0.5, col + 0.5), atol=1e-9)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.floats(-179, 179),
     st.floats(-79, 83),

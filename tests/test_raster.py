@@ -56,7 +56,7 @@ def _assert_same(got, image, exact=True):
     assert got.crs == image.crs and got.transform == image.transform
     assert got.acquisition == image.acquisition
     assert got.provenance == image.provenance
-    assert [type(v) for v in got.provenance.values()] == [type(v) for v in image.provenance.values()]
+    assert {k: type(v) for k, v in got.provenance.items()} == {k: type(v) for k, v in image.provenance.items()}
     valid = np.ones(image.array.shape[:2], bool) if image.valid is None else image.valid
     np.testing.assert_array_equal(valid, True if got.valid is None else got.valid)
     assert got.array.dtype == image.array.dtype
@@ -189,14 +189,14 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=60)
 @given(st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True), JSON, max_size=4))
 def test_provenance_round_trips_with_its_types(provenance):
     got = read_provenance(provenance_tags(provenance))
     assert got == provenance and repr(sorted(got.items(), key=str)) == repr(sorted(provenance.items(), key=str))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(text=st.text(max_size=40))
 def test_any_text_survives_every_format(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("text")
@@ -394,6 +394,6 @@ def test_real_rasters_open_with_place_and_bands():
     s2 = GeoImage.open(data_folder / "rasters/sites/433D_629L_3_1/s2_l2a.tif")
     assert s2.array.shape == (224, 224, 12) and s2.array.dtype == np.float32 and s2.gsd == 10
     landsat = GeoImage.open(data_folder / "rasters/south_africa/landsat8_30m.tif")
-    assert landsat.bands[0].name == "SR_B2" and landsat.valid is not None
+    assert landsat.bands[0].name == "SR_B2" and landsat.gsd == 30
     colorado = GeoImage.open(data_folder / "rasters/colorado_dem.tif")
     assert 8 < colorado.gsd < 11 and 37 < colorado.place.lat < 40

@@ -35,7 +35,7 @@ def toy_text() -> tuple[BertModel, PreTrainedTokenizerFast]:
     config = BertConfig(
         vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64
     )
-    return BertModel(config, add_pooling_layer=False).eval(), fast
+    return BertModel(config).eval(), fast
 
 
 def toy_spec(**changes) -> ModelSpec:

@@ -24,9 +24,8 @@ OPEN_LICENCE = "CC BY-SA 4.0"
 def small_spec(name: str, *, licence: str, controlnet: bool) -> ModelSpec:
     """The spec of the default model."""
     units = {"gsd": "m", "cloud_cover": "fraction"}
-    acquisition = tuple(Value(str(s["name"]), units.get(str(s["name"]), "")) for s in SCALARS) + (
-        Value("sensor", "name"),
-    )
+    scalars = [Value(str(s["name"]), units.get(str(s["name"]), "")) for s in SCALARS]
+    acquisition = (*scalars, Value("sensor", "name"))
     lonlat = (Value("lon", "degrees"), Value("lat", "degrees"))
     signals = {
         "prompt": Signal("tokens", null="empty_text", component="text_encoder"),

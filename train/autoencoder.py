@@ -44,7 +44,7 @@ def random_crops(
 
 def source_weights(samples: Sequence[Sample], power: float = 0.5) -> np.ndarray:
     """Drawing probability of each sample: sources weigh by (their pixel count) ** power, so small ones are not drowned."""
-    names, index = np.unique([s.source for s in samples], return_inverse=True)
+    _, index = np.unique([s.source for s in samples], return_inverse=True)
     area = np.array([s.image.shape[0] * s.image.shape[1] for s in samples], float)
     total = np.bincount(index, weights=area)
     weight = area * (total**power / total)[index]

@@ -8,6 +8,7 @@ split; the held-out split is looked at once, at the end.
 import json
 import sys
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..errors import InputError
 from ..metrics.consistency import class_consistency, gsd_response
 from ..models.features import EfficientNetLite0, over_images
 from ..models.probe import SceneProbe
-from .data import load_samples
+from .data import load_samples, stitch
 from .runner import load_recipe
 from .sources import Sample
 
@@ -235,9 +236,10 @@ def main(arguments: list[str]) -> None:
         fit_names(training, train, heldout, place_name, views=1)
     elif recipe.target == "gsd":
         train, heldout = (
-            [s for s in load_samples(root, split, mosaics=split == "train") if s.acquisition.gsd is not None]
-            for split in ("train", "heldout")
+            [s for s in load_samples(root, split) if s.acquisition.gsd is not None] for split in ("train", "heldout")
         )
+        tiles = [s for s in train if s.key.endswith("pre")]  # Houston before: the stitched 256 px leave room for 1.9 m
+        train += islice(stitch(tiles), count // 2)
         # mosaics leave room for coarser scales, so they are a group of their own
         group = [f"{s.source} {s.image.shape[0]}" for s in train]
         train = [train[i] for i in draw(train, group, count=count, seed=recipe.seed)]

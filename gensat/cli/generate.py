@@ -105,8 +105,8 @@ def generate(
         seeds = request.choose_seeds(seed, count)
         output = plan_output(out, seeds, suffix=f".{format.value}", overwrite=overwrite)
         chosen = request.inspect_model(model)
-        where = {"place": place, "bbox": bbox, "gsd": gsd, "crs": crs, "width": width, "height": height}
-        maps = {"layout": layout, "legend": legend, "edges": edges}
+        where: dict[str, Any] = {"place": place, "bbox": bbox, "gsd": gsd, "crs": crs, "width": width, "height": height}
+        maps: dict[str, Any] = {"layout": layout, "legend": legend, "edges": edges}
         request.check_conditions(
             chosen, prompt, **where, **maps, acquisition=acquisition, controlnet_scale=controlnet_scale
         )

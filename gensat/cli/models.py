@@ -20,7 +20,7 @@ def list_models(json: options.Json = False) -> None:
     from gensat.hub.registry import models
     from gensat.hub.resolve import shipped
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "licence": spec.licence,

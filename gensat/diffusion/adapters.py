@@ -50,7 +50,9 @@ class UNetAdapter:
             if "down_block_additional_residuals" not in self.takes:
                 raise _cannot(self.unet, "residuals")
             keywords["down_block_additional_residuals"] = added.down
-            if "mid_block_additional_residual" in self.takes:  # without it diffusers takes the others for a T2I adapter's
+            if (
+                "mid_block_additional_residual" in self.takes
+            ):  # without it diffusers takes the others for a T2I adapter's
                 keywords["mid_block_additional_residual"] = x.new_zeros(()) if added.mid is None else added.mid
         if "time_vector" in self.takes:
             keywords["time_vector"] = inputs.time_vector

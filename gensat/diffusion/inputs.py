@@ -55,7 +55,7 @@ class DenoiserInputs:
     tokens: Float[Tensor, "b l d"] | None = None
     token_mask: Bool[Tensor, "b l"] | None = None
     time_vector: Float[Tensor, "b v"] | None = None
-    class_label: Int[Tensor, "b"] | Float[Tensor, "b"] | None = None
+    class_label: Int[Tensor, " b"] | Float[Tensor, " b"] | None = None
     channels: Float[Tensor, "b c h w"] | None = None
     controls: tuple[Control, ...] = ()
     broadcast: Residuals | None = None

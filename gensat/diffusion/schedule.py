@@ -107,7 +107,9 @@ class Schedule:
             return self.scheduler.scale_noise(clean, t.reshape(1), noise)
         return self.scheduler.add_noise(clean, noise, t.reshape(1))
 
-    def step(self, prediction: Tensor, t: Tensor, x: Tensor, draw: Callable[[], Tensor], after: Tensor | None) -> Tensor:
+    def step(
+        self, prediction: Tensor, t: Tensor, x: Tensor, draw: Callable[[], Tensor], after: Tensor | None
+    ) -> Tensor:
         """One step; ``draw()`` returns fresh unit noise of x's shape, ``after`` is the next time step (None at the end)."""
         if self.draws == "renoised":
             clean = self.scheduler.step(prediction, t, x, return_dict=False)[1]

@@ -126,7 +126,9 @@ def attribute_legend(table: Mapping[str, Any], name: str) -> AttributeLegend:
 
 def is_attribute_table(table: Mapping[Any, Any]) -> bool:
     """Whether a legend table is about attributes of vectors, not codes of rasters."""
-    return bool({"attribute", "rules", "background"} & set(table)) or set(table) <= {"name", "default", "width"}
+    return bool({"attribute", "rules", "background"} & set(table)) or (
+        "default" in table and set(table) <= {"name", "default", "width"}
+    )
 
 
 def _rule(part: Mapping[str, Any], name: str) -> Rule:
@@ -157,7 +159,7 @@ def _own_width(values: Mapping[str, str]) -> float | None:
         width = float(values.get("width", "").removesuffix("m"))
     except ValueError:
         return None
-    return width if 0 < width < 500 else None
+    return width if 0 < width <= 100 else None  # a wider line could reach in from beyond vectors._MARGIN
 
 
 def _all(code: int, *values: str) -> dict[str, int]:

@@ -1,0 +1,60 @@
+"""``gensat evaluate``: the measured quality of a model on the held-out split, as JSON, Markdown and an HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gensat.cli import _options as options
+from gensat.cli._console import Screen, hush_libraries
+from gensat.errors import InputError
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Shipped name or folder of a model.")] = "gensat-small",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("evaluation"),
+    parts: Annotated[
+        str, typer.Option(help="Comma-separated: autoencoder,distribution,place,layout,gsd.")
+    ] = "autoencoder,distribution,place,layout,gsd",
+    count: Annotated[int, typer.Option(help="Images of the distribution part; Frechet-64 needs 320.", min=16)] = 320,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; the model's own when not given.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; the model's own when not given.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder; GENSAT_DATA when not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
+    device: options.Device = "auto",
+    dtype: options.DtypeOption = options.Dtype.auto,
+    json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure a model: reconstruction, Frechet-64, memorisation, class, place, layout and gsd consistency."""
+    screen = Screen(quiet=quiet, json=json)
+    if (out / "figures.json").exists() and not overwrite:
+        raise InputError(f"{out} holds a report already; choose another folder or overwrite it with --overwrite")
+    from gensat.train.data import data_root
+
+    root = data_root(data)
+    out.mkdir(parents=True, exist_ok=True)
+    import gensat
+    from gensat.train.evaluate import Evaluation
+    from gensat.train.report import markdown, write_html
+
+    hush_libraries()
+    with screen.listening():
+        pipe = gensat.load(model, device=device, dtype=dtype.value)
+        pipe.set_progress_bar_config(disable=True)
+        call = {k: v for k, v in (("num_inference_steps", steps), ("guidance_scale", guidance)) if v is not None}
+        evaluation = Evaluation(pipe, out, root=root, count=count, seed=seed, say=screen.note, **call)
+        report = evaluation.run([p.strip() for p in parts.split(",") if p.strip()])
+    (out / "report.md").write_text(markdown(report))
+    write_html(report, out / "index.html")
+    screen.result(
+        {"model": report.model, **report.figures}, markdown(report) + f"\nwith pictures: {out / 'index.html'}"
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command()(evaluate)

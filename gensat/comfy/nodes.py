@@ -1,0 +1,319 @@
+"""The nodes, as ComfyUI's V1 classes: thin, without an import of ComfyUI, each calling what a Python user would call.
+
+IMAGE is a float32 tensor (B, H, W, 3) in 0..1 on the CPU; it carries no place, so GENSAT_GEO goes beside it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gensat.comfy import host
+from gensat.comfy.values import Geo, Layout, Site
+from gensat.errors import InputError, OutputError
+from gensat.geo.display import to_rgb
+from gensat.types import Acquisition, Place
+
+_UNKNOWN = -1.0
+"""What stands for "not known" or "the model's default" in a number field, which ComfyUI cannot leave empty."""
+
+_MAX_SEED = 2**53 - 1  # the largest whole number that survives a browser
+
+
+class GensatLoadModel:
+    """A model by its shipped name, folder or cached hub id."""
+
+    CATEGORY = "gensat"
+    DESCRIPTION = "Loads a gensat model. Nothing is downloaded."
+    RETURN_TYPES = ("GENSAT_MODEL",)
+    RETURN_NAMES = ("model",)
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
+        return {
+            "required": {
+                "model": ("STRING", {"default": "gensat-small", "tooltip": "Shipped name, folder or cached hub id."}),
+                "device": (["auto", "cpu", "cuda", "mps"], {"default": "auto"}),
+                "dtype": (["auto", "float32", "float16", "bfloat16"], {"default": "auto"}),
+            }
+        }
+
+    def load(self, model: str, device: str, dtype: str) -> tuple[Any]:
+        """The pipeline, ready on the device."""
+        from gensat.hub.load import load
+
+        pipe = load(model, device=device, dtype=dtype)
+        pipe.set_progress_bar_config(disable=True)
+        return (pipe,)
+
+
+class GensatPlace:
+    """Where the image lies."""
+
+    CATEGORY = "gensat"
+    DESCRIPTION = "The centre of the image on the Earth, and the size of its pixels."
+    RETURN_TYPES = ("GENSAT_PLACE",)
+    RETURN_NAMES = ("place",)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
+        degrees = {"step": 0.0001, "round": False}
+        return {
+            "required": {
+                "lon": ("FLOAT", {"default": -95.36, "min": -180.0, "max": 180.0, "tooltip": "Degrees east.", **degrees}),
+                "lat": ("FLOAT", {"default": 29.76, "min": -90.0, "max": 90.0, "tooltip": "Degrees north.", **degrees}),
+                "gsd": (
+                    "FLOAT",
+                    {
+                        "default": 0.5, "min": 0.0, "max": 1000.0, "step": 0.05, "round": False,
+                        "tooltip": "Metres per pixel; 0 is the model's default.",
+                    },
+                ),
+            },
+            "optional": {
+                "crs": ("STRING", {"default": "", "tooltip": "Projected CRS such as EPSG:32615; empty is the UTM zone."}),
+                "snap": ("BOOLEAN", {"default": False, "tooltip": "Move the origin onto the noise grid."}),
+            },
+        }  # fmt: skip
+
+    def make(self, lon: float, lat: float, gsd: float, crs: str = "", snap: bool = False) -> tuple[Site]:
+        """The place and its grid."""
+        return (Site(Place(lon, lat), gsd or None, crs.strip() or None, snap),)
+
+
+class GensatAcquisition:
+    """How and when the image is to look as if taken."""
+
+    CATEGORY = "gensat"
+    DESCRIPTION = "Date, cloud cover and sensor; each may be unknown."
+    RETURN_TYPES = ("GENSAT_ACQUISITION",)
+    RETURN_NAMES = ("acquisition",)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
+        cloud = {"default": 0.0, "min": _UNKNOWN, "max": 1.0, "step": 0.05, "tooltip": "Fraction; -1 is unknown."}
+        gsd = {"default": 0.0, "min": 0.0, "max": 1000.0, "step": 0.05, "round": False}
+        return {
+            "required": {
+                "date": ("STRING", {"default": "", "tooltip": "YYYY, YYYY-MM or YYYY-MM-DD; empty is unknown."}),
+                "cloud_cover": ("FLOAT", cloud),
+                "sensor": ("STRING", {"default": "", "tooltip": "A sensor the model knows; empty is unknown."}),
+            },
+            "optional": {
+                "gsd": ("FLOAT", {**gsd, "tooltip": "Metres per pixel of an image without a place; 0 is unknown."})
+            },
+        }
+
+    def make(self, date: str, cloud_cover: float, sensor: str, gsd: float = 0.0) -> tuple[Acquisition]:
+        """The acquisition; a negative cloud cover is unknown."""
+        return (Acquisition(gsd or None, date, None if cloud_cover < 0 else cloud_cover, sensor),)
+
+
+class GensatLayout:
+    """A map of what is where: a file, or a picture painted in the colours of the legend."""
+
+    CATEGORY = "gensat"
+    DESCRIPTION = (
+        "A class map from a file (GeoTIFF, PNG, GeoJSON, GeoPackage; a name is looked up in ComfyUI's input folder) or "
+        "from an IMAGE in exactly the colours of the legend (docs/comfyui.md lists them)."
+    )
+    RETURN_TYPES = ("GENSAT_LAYOUT",)
+    RETURN_NAMES = ("layout",)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
+        return {
+            "required": {
+                "file": ("STRING", {"default": "", "tooltip": "A file; empty when an image is connected."}),
+                "legend": ("STRING", {"default": "", "tooltip": "What the codes of a file mean: a name or a file."}),
+            },
+            "optional": {"image": ("IMAGE", {"tooltip": "A picture of the size of the result, in legend colours."})},
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, file: str = "", legend: str = "", image: Any = None) -> str:
+        """A file that was saved again has to be read again."""
+        named = [host.input_file(name) for name in (file.strip(), legend.strip()) if name]
+        return " ".join(f"{path.stat().st_mtime_ns}-{path.stat().st_size}" for path in named if path.is_file())
+
+    def make(self, file: str, legend: str, image: Any = None) -> tuple[Layout]:
+        """The layout; it is brought onto the canvas when the image is generated."""
+        file, legend = file.strip(), legend.strip()
+        if bool(file) == (image is not None):
+            raise InputError("a layout comes from a file or from an image; give exactly one of them")
+        if image is None:
+            table = host.input_file(legend) if host.input_file(legend).is_file() else legend
+            return (Layout(host.input_file(file), str(table) or None),)
+        pictures = to_pixels(image)
+        if len(pictures) != 1:
+            raise InputError(f"the layout IMAGE holds {len(pictures)} pictures; give one")
+        return (Layout(pictures[0], legend or None),)
+
+
+class GensatGenerate:
+    """Satellite images, with where they lie."""
+
+    CATEGORY = "gensat"
+    DESCRIPTION = "Makes satellite images; connect GENSAT_GEO to Save GeoTIFF to keep their place."
+    RETURN_TYPES = ("IMAGE", "GENSAT_GEO")
+    RETURN_NAMES = ("image", "geo")
+    FUNCTION = "generate"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
+        side = {"default": 256, "min": 16, "max": 16384, "step": 16}
+        scale = {"min": 0.0, "max": 10.0, "step": 0.05, "tooltip": "Strength of the layout."}
+        guidance = {
+            "default": _UNKNOWN,
+            "min": _UNKNOWN,
+            "max": 100.0,
+            "step": 0.1,
+            "tooltip": "-1: the model's default.",
+        }
+        return {
+            "required": {
+                "model": ("GENSAT_MODEL",),
+                "prompt": ("STRING", {"default": "a harbor with boats", "multiline": True}),
+                "negative": ("STRING", {"default": "", "multiline": True}),
+                "width": ("INT", side),
+                "height": ("INT", side),
+                "steps": ("INT", {"default": 0, "min": 0, "max": 1000, "tooltip": "0: the model's default."}),
+                "guidance": ("FLOAT", guidance),
+                "seed": ("INT", {"default": 0, "min": 0, "max": _MAX_SEED, "control_after_generate": True}),
+                "count": ("INT", {"default": 1, "min": 1, "max": 64, "tooltip": "Image i gets seed + i."}),
+            },
+            "optional": {
+                "place": ("GENSAT_PLACE",),
+                "acquisition": ("GENSAT_ACQUISITION",),
+                "layout": ("GENSAT_LAYOUT",),
+                "layout_scale": ("FLOAT", {"default": 1.0, **scale}),
+            },
+        }
+
+    def generate(
+        self,
+        model: Any,
+        prompt: str,
+        negative: str,
+        width: int,
+        height: int,
+        steps: int,
+        guidance: float,
+        seed: int,
+        count: int,
+        place: Site | None = None,
+        acquisition: Acquisition | None = None,
+        layout: Layout | None = None,
+        layout_scale: float = 1.0,
+    ) -> tuple[Any, Geo]:
+        """IMAGE (count, height, width, 3) and where its pictures lie."""
+        import torch
+
+        taken = acquisition or Acquisition()
+        made = model(
+            prompt,
+            negative,
+            place=place.place if place else None,
+            gsd=place.gsd if place else taken.gsd,
+            crs=place.crs if place else None,
+            snap=place.snap if place else False,
+            date=taken.date,
+            cloud_cover=taken.cloud_cover,
+            sensor=taken.sensor,
+            layout=layout.source if layout else None,
+            legend=layout.legend if layout else None,
+            width=width,
+            height=height,
+            num_inference_steps=steps or None,
+            guidance_scale=None if guidance < 0 else guidance,
+            controlnet_conditioning_scale=layout_scale,
+            num_images_per_prompt=count,
+            seed=seed,
+            callback_on_step_end=host.on_step(steps or model.spec.defaults.steps),
+        )
+        pictures = np.stack([to_rgb(scene) for scene in made.scenes])
+        image = torch.from_numpy(pictures).float().div(255).to(host.image_device())
+        return image, Geo(tuple(made.scenes))
+
+
+class GensatSaveGeoTIFF:
+    """GeoTIFFs in ComfyUI's output folder, with CRS, transform and what made them in their tags."""
+
+    CATEGORY = "gensat"
+    DESCRIPTION = "Writes georeferenced GeoTIFFs into the output folder and shows a preview."
+    RETURN_TYPES = ("STRING",)
+    RETURN_NAMES = ("paths",)
+    OUTPUT_NODE = True
+    FUNCTION = "save"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
+        return {
+            "required": {
+                "image": ("IMAGE",),
+                "geo": ("GENSAT_GEO",),
+                "filename_prefix": ("STRING", {"default": "gensat", "tooltip": "May name a folder: city/gensat."}),
+            }
+        }
+
+    def save(self, image: Any, geo: Geo, filename_prefix: str) -> dict[str, Any]:
+        """Paths, one a line; the interface gets previews (PNG) and the names of the files."""
+        root = host.output_folder().resolve()
+        target = (root / filename_prefix.strip()).resolve()
+        if not target.is_relative_to(root) or target == root:
+            raise InputError(f"filename_prefix {filename_prefix!r} lies outside the output folder; give a name in it")
+        images = geo.images(to_pixels(image))
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{target.parent} could not be made ({error.strerror}); choose another prefix") from error
+        paths, previews = [], []
+        for scene in images:
+            paths.append(_next_name(target))
+            scene.save(paths[-1])
+            if (temp := host.temp_folder()) is not None:
+                temp.mkdir(parents=True, exist_ok=True)
+                previews.append(temp / f"{paths[-1].stem}{secrets.token_hex(3)}.png")
+                scene.to_pil().save(previews[-1])
+        subfolder = str(target.parent.relative_to(root)).replace("\\", "/").removeprefix(".")
+        files = [{"filename": path.name, "subfolder": subfolder, "type": "output"} for path in paths]
+        shown = [{"filename": path.name, "subfolder": "", "type": "temp"} for path in previews]
+        text = "\n".join(map(str, paths))
+        return {"ui": {"images": shown, "geotiffs": files, "text": [text]}, "result": (text,)}
+
+
+def to_pixels(image: Any) -> list[np.ndarray]:
+    """Pictures (H, W, 3) uint8 of an IMAGE (B, H, W, 3 or 4) in 0..1; alpha is dropped. Raises InputError."""
+    values = image.detach().cpu().float().numpy()
+    if values.ndim != 4 or values.shape[3] not in (3, 4):
+        raise InputError(f"an IMAGE of shape {values.shape} came in; connect one of (batch, height, width, 3)")
+    return list(np.round(np.clip(np.nan_to_num(values[..., :3]), 0, 1) * 255).astype(np.uint8))
+
+
+def _next_name(target: Path) -> Path:
+    """``target_00001_.tif`` and so on, as ComfyUI numbers its own files."""
+    taken = [path.name.removeprefix(f"{target.name}_").split("_")[0] for path in target.parent.glob("*_.tif")]
+    number = max((int(text) for text in taken if text.isdigit()), default=0) + 1
+    return target.with_name(f"{target.name}_{number:05d}_.tif")
+
+
+NODE_CLASS_MAPPINGS: dict[str, type] = {
+    node.__name__: node
+    for node in (GensatLoadModel, GensatPlace, GensatAcquisition, GensatLayout, GensatGenerate, GensatSaveGeoTIFF)
+}
+
+NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
+    "GensatLoadModel": "Load Model (gensat)",
+    "GensatPlace": "Place (gensat)",
+    "GensatAcquisition": "Acquisition (gensat)",
+    "GensatLayout": "Layout (gensat)",
+    "GensatGenerate": "Generate Satellite Image (gensat)",
+    "GensatSaveGeoTIFF": "Save GeoTIFF (gensat)",
+}

@@ -1,0 +1,80 @@
+"""What passes between gensat's nodes besides IMAGE: places, layouts, and where the pixels of an IMAGE lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+
+from gensat.errors import InputError
+from gensat.geo.display import to_rgb
+from gensat.types import Acquisition, GeoImage, Place
+
+
+@dataclass(frozen=True)
+class Site:
+    """GENSAT_PLACE: the centre of the canvas, metres per pixel (None: the model's default), and the CRS (None: UTM)."""
+
+    place: Place
+    gsd: float | None = None
+    crs: str | None = None
+    snap: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """GENSAT_LAYOUT: a file, or a picture (H, W, 3) uint8 in the colours of the legend; and what its codes mean."""
+
+    source: Path | np.ndarray
+    legend: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Geo:
+    """GENSAT_GEO: the images as they were generated, one per picture of the IMAGE beside it."""
+
+    scenes: tuple[GeoImage, ...]
+
+    def images(self, pixels: Sequence[np.ndarray]) -> list[GeoImage]:
+        """Georeferenced images of a batch of pictures (H, W, 3) uint8 that came from these scenes.
+
+        A picture that other nodes left alone is its scene, with all its bands. One that was changed says so in its
+        provenance; one that was scaled as a whole keeps its place, with pixels of another size.
+
+        Raises:
+            InputError: another number of pictures, or one whose proportions have changed, so that its place is lost.
+        """
+        if len(pixels) != len(self.scenes):
+            raise InputError(
+                f"the IMAGE holds {len(pixels)} pictures and the GENSAT_GEO {len(self.scenes)}; "
+                "connect both to the same Generate node"
+            )
+        return [_placed(scene, picture) for scene, picture in zip(self.scenes, pixels, strict=True)]
+
+
+def _placed(scene: GeoImage, picture: np.ndarray) -> GeoImage:
+    height, width = picture.shape[:2]
+    if (height, width) == (scene.height, scene.width):
+        if np.array_equal(picture, to_rgb(scene)):
+            return scene
+        return _edited(scene, picture, "pixels changed after generation", scene.transform, scene.acquisition)
+    down, across = scene.height / height, scene.width / width
+    if abs(scene.height / down - scene.height / across) > 1:  # in pixels of the picture
+        raise InputError(
+            f"the IMAGE is {width} x {height} and was generated as {scene.width} x {scene.height}; "
+            "its place is lost by cropping or stretching, so scale it as a whole, or save it with SaveImage"
+        )
+    old = scene.acquisition
+    gsd = None if old.gsd is None else old.gsd * across
+    transform = None if scene.transform is None else scene.transform * Affine.scale(across, down)
+    note = f"scaled from {scene.width} x {scene.height} after generation"
+    return _edited(scene, picture, note, transform, Acquisition(gsd, old.date, old.cloud_cover, old.sensor))
+
+
+def _edited(scene: GeoImage, picture: np.ndarray, note: str, transform: Any, acquisition: Acquisition) -> GeoImage:
+    provenance = {**scene.provenance, "edited": note}
+    return GeoImage(picture, crs=scene.crs, transform=transform, acquisition=acquisition, provenance=provenance)

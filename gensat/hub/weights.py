@@ -1,0 +1,39 @@
+"""Whether the weights in a folder are those of a network: nothing missing, nothing left over, before anything is computed with them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from diffusers import ModelMixin
+from safetensors import safe_open
+
+from gensat.errors import ModelError
+
+
+def check_weights(folder: Path, module: Any) -> None:
+    """Compare the tensor names of a component's safetensors files with those of the loaded network.
+
+    diffusers only warns about both, and a network with some random layers still makes pictures. Parts that are no diffusers network
+    (tokenizers, schedulers, text encoders) are not looked at. Raises ModelError naming the first few.
+    """
+    files = sorted(folder.glob("*.safetensors")) if isinstance(module, ModelMixin) else []
+    found: dict[str, Any] = {}
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            found.update(dict.fromkeys(tensors.keys()))
+    if not found:
+        return
+    if hasattr(module, "_fix_state_dict_keys_on_load"):  # names of older releases of diffusers
+        module._fix_state_dict_keys_on_load(found)
+    ignored = module._keys_to_ignore_on_load_unexpected or ()
+    expected = set(module.state_dict())
+    missing = sorted(expected - set(found))
+    left = sorted(k for k in set(found) - expected if not any(re.search(pattern, k) for pattern in ignored))
+    if missing or left:
+        lists = [
+            f"{word} {', '.join(keys[:3])}" for word, keys in (("lack", missing), ("have an unknown", left)) if keys
+        ]
+        raise ModelError(
+            f"the weights in {folder} do not fit {type(module).__name__}: {len(missing)} missing and {len(left)} "
+            f"unexpected tensors (they {' and '.join(lists)}); restore the model folder"
+        )
