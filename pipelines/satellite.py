@@ -32,7 +32,7 @@ from ..hub.fingerprint import fingerprint
 from ..hub.request import check_request, make_canvas
 from ..hub.resolve import model_folder
 from ..hub.spec import ModelSpec
-from ..hub.weights import check_weights
+from ..hub.weights import check_weights, import_components
 from ..types import Acquisition, GeoImage, Place
 from .parts import choose_noise, describe, mask_pixels, spread_prompts, spread_seeds, start_pixels
 
@@ -104,6 +104,7 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """
         folder = model_folder(pretrained_model_name_or_path, download=not kwargs.pop("local_files_only", True))
         spec = kwargs.pop("spec", None) or ModelSpec.load(folder)
+        import_components(folder)
         if spec.text_encoder == "minilm" and not (folder / "text_encoder").is_dir() and "text_encoder" not in kwargs:
             kwargs["text_encoder"], kwargs["tokenizer"] = load_minilm()
             if kwargs.get("torch_dtype") is not None:

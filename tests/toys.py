@@ -17,7 +17,21 @@ from gensat.models.controlnet import LayoutControlNet
 from gensat.models.denoiser import LatentDenoiser
 from gensat.pipelines.satellite import SatellitePipeline
 
-WORDS = ["a", "an", "of", "image", "aerial", "satellite", "harbor", "beach", "river", "houses", "red", "blue", "flooded"]
+WORDS = [
+    "a",
+    "an",
+    "of",
+    "image",
+    "aerial",
+    "satellite",
+    "harbor",
+    "beach",
+    "river",
+    "houses",
+    "red",
+    "blue",
+    "flooded",
+]
 
 
 def toy_text() -> tuple[BertModel, PreTrainedTokenizerFast]:
@@ -33,14 +47,26 @@ def toy_text() -> tuple[BertModel, PreTrainedTokenizerFast]:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **names)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
     )
     return BertModel(config).eval(), fast
 
 
 def toy_spec(**changes) -> ModelSpec:
     """A spec that takes every signal of the default model."""
-    acquisition = [("gsd", "m"), ("year", ""), ("month", ""), ("day", ""), ("cloud_cover", "fraction"), ("sensor", "name")]
+    acquisition = [
+        ("gsd", "m"),
+        ("year", ""),
+        ("month", ""),
+        ("day", ""),
+        ("cloud_cover", "fraction"),
+        ("sensor", "name"),
+    ]
     signals = {
         "prompt": Signal("tokens", null="empty_text", component="text_encoder"),
         "place": Signal(
@@ -53,7 +79,9 @@ def toy_spec(**changes) -> ModelSpec:
         "acquisition": Signal(
             "time_vector", values=tuple(Value(*v) for v in acquisition), null="learned", component="acquisition_encoder"
         ),
-        "layout": Signal("residuals", range=(0, 1), unconditional="kept", spatial="canvas", resampling="mode", component="controlnet"),
+        "layout": Signal(
+            "residuals", range=(0, 1), unconditional="kept", spatial="canvas", resampling="mode", component="controlnet"
+        ),
         "edges": Signal("residuals", range=(0, 1), unconditional="kept", spatial="canvas", component="controlnet"),
     }
     defaults = Defaults(gsd=0.5, steps=3, guidance_scale=2.0, prompt_tokens=16)
@@ -73,21 +101,41 @@ def toy_spec(**changes) -> ModelSpec:
 def toy_vae(**changes) -> ConvAutoencoder:
     """An autoencoder with the default one's structure, thin, its zero-initialised layers woken up."""
     torch.manual_seed(1)
-    settings = {"latent_channels": 4, "block_channels": (8, 8, 8), "encoder_channels": (8, 8, 8), "decoder_blocks": (1, 1, 1)}
+    settings = {
+        "latent_channels": 4,
+        "block_channels": (8, 8, 8),
+        "encoder_channels": (8, 8, 8),
+        "decoder_blocks": (1, 1, 1),
+    }
     return wake(ConvAutoencoder(**{**settings, **changes})).eval()
 
 
 def toy_unet(**changes) -> LatentDenoiser:
     """A denoiser with the default one's structure, thin, its zero-initialised layers woken up."""
     torch.manual_seed(2)
-    settings = {"in_channels": 4, "out_channels": 4, "conv_width": 16, "conv_blocks": 1, "width": 32, "depth": 2, "heads": 2}
+    settings = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "conv_width": 16,
+        "conv_blocks": 1,
+        "width": 32,
+        "depth": 2,
+        "heads": 2,
+    }
     return wake(LatentDenoiser(**{**settings, "text_dim": 16, "vector_dim": 32, **changes})).eval()
 
 
 def toy_controlnet(**changes) -> LayoutControlNet:
     """A ControlNet for ``toy_unet``."""
     torch.manual_seed(3)
-    settings = {"in_channels": 4, "hint_channels": (8, 8, 8), "conv_width": 16, "width": 32, "heads": 2, "vector_dim": 32}
+    settings = {
+        "in_channels": 4,
+        "hint_channels": (8, 8, 8),
+        "conv_width": 16,
+        "width": 32,
+        "heads": 2,
+        "vector_dim": 32,
+    }
     return wake(LayoutControlNet(**{**settings, **changes})).eval()
 
 
@@ -110,7 +158,9 @@ def toy_pipeline(**spec_changes) -> SatellitePipeline:
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         place_encoder=SirenPlaceEncoder(degree=6, hidden_dim=16, out_dim=32).eval(),
-        acquisition_encoder=AcquisitionEncoder(out_dim=32, num_channels=32, hidden_dim=16, sensors=["aerial", "sentinel-2"]).eval(),
+        acquisition_encoder=AcquisitionEncoder(
+            out_dim=32, num_channels=32, hidden_dim=16, sensors=["aerial", "sentinel-2"]
+        ).eval(),
         controlnet=toy_controlnet(),
         spec=toy_spec(**spec_changes),
     )

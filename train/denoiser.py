@@ -18,7 +18,7 @@ from ..models.autoencoder import ConvAutoencoder
 from ..models.denoiser import LatentDenoiser
 from .autoencoder import turn
 from .data import load_samples
-from .latents import Bank, Dropout, conditions, encode_samples, time_vector
+from .latents import Bank, Dropout, TextBank, conditions, encode_samples, time_vector
 from .runner import Trainer, load_recipe
 from .sources import NON_COMMERCIAL
 
@@ -58,7 +58,11 @@ def load_bank(recipe, *, mosaics: bool = True) -> Bank:
         samples = [s for s in samples if s.source not in NON_COMMERCIAL]
     vae = ConvAutoencoder.from_pretrained(recipe.autoencoder).eval().to(memory_format=torch.channels_last)
     entries = encode_samples(samples, Codec(vae), seed=recipe.seed, clouds=recipe.data.clouds)
-    return Bank(entries, dict(recipe.shares), load_minilm())
+    captions = (c for e in entries for c in e.captions)
+    text = (
+        TextBank.load(recipe.data.text_states) if recipe.data.text_states else TextBank.encode(captions, load_minilm())
+    )
+    return Bank(entries, dict(recipe.shares), text)
 
 
 def flow(latents: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:

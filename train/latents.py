@@ -3,12 +3,16 @@
 Each sample is brought to 128 or 256 pixels (its gsd changes with it), 256-pixel ones also to 128 at twice their gsd.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..conditioning.acquisition import AcquisitionEncoder
@@ -119,7 +123,7 @@ class Dropout:
 class Bank:
     """Entries grouped by size, and the batches drawn from them."""
 
-    def __init__(self, entries: Sequence[Entry], shares: dict[str, float], text: tuple, *, max_tokens: int = 24):
+    def __init__(self, entries: Sequence[Entry], shares: dict[str, float], text: "TextBank"):
         self.entries = entries
         self.by_size: dict[int, list[int]] = {}
         for i, entry in enumerate(entries):
@@ -130,14 +134,7 @@ class Bank:
             counts = {s: sources.count(s) for s in set(sources)}
             weight = np.array([shares.get(s, 0.0) / counts[s] for s in sources])
             self.weights[size] = weight / weight.sum()
-        captions = sorted({c for e in entries for c in e.captions} | {""})
-        self.caption_row = {c: i for i, c in enumerate(captions)}
-        states = [
-            encode_text(*text, captions[i : i + 64], max_length=max_tokens, padding="max_length")
-            for i in range(0, len(captions), 64)
-        ]
-        self.tokens = torch.cat([s.tokens for s in states])
-        self.mask = torch.cat([s.mask for s in states])
+        self.text_bank = text
 
     def pick(self, rng: np.random.Generator, size: int, count: int, *, only: set[int] | None = None) -> list[Entry]:
         """``count`` entries of latent side ``size``, by source share."""
@@ -149,7 +146,36 @@ class Bank:
 
     def text(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token states (b, l, d) and mask (b, l) of captions of the bank."""
-        rows = [self.caption_row[c] for c in captions]
+        return self.text_bank.states(captions)
+
+
+class TextBank:
+    """Token states of a fixed set of captions, encoded once or read from a file (where the text encoder cannot go)."""
+
+    def __init__(self, captions: Sequence[str], tokens: Tensor, mask: Tensor):
+        self.row, self.tokens, self.mask = {c: i for i, c in enumerate(captions)}, tokens, mask
+
+    @classmethod
+    def encode(cls, captions: Iterable[str], text: tuple, *, max_tokens: int = 24) -> "TextBank":
+        """States of all captions and of the empty one by ``text`` = (encoder, tokenizer)."""
+        listed = sorted({*captions, ""})
+        parts = [encode_text(*text, listed[i : i + 64], max_length=max_tokens) for i in range(0, len(listed), 64)]
+        return cls(listed, torch.cat([p.tokens for p in parts]), torch.cat([p.mask for p in parts]))
+
+    def save(self, path: str | Path) -> None:
+        """One safetensors file, float16, the captions in its header."""
+        save_file({"tokens": self.tokens.half(), "mask": self.mask}, path, {"captions": json.dumps(list(self.row))})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "TextBank":
+        """Inverse of ``save``."""
+        with safe_open(path, "pt") as file:
+            captions = json.loads(file.metadata()["captions"])
+            return cls(captions, file.get_tensor("tokens").float(), file.get_tensor("mask"))
+
+    def states(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token states (b, l, d) and mask (b, l)."""
+        rows = [self.row[c] for c in captions]
         return self.tokens[rows], self.mask[rows]
 
 

@@ -15,6 +15,7 @@ from pyproj import Transformer
 from rasterio.windows import Window
 from rasterio.windows import bounds as window_bounds
 
+from ..errors import InputError
 from ..geo.legend import LEGENDS
 from ..types import Acquisition, PartialDate, Place
 from .splits import held_out, held_out_boxes
@@ -46,7 +47,15 @@ class Sample:
         return held_out(self.source, lon=self.place.lon if self.place else None, number=self.number)
 
 
-def _tar_groups(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+def shards(root: Path, name: str) -> list[Path]:
+    """The WebDataset shards ``name``-000.tar, ``name``-001.tar, ... under the data folder."""
+    found = sorted(root.glob(f"{name}-[0-9]*.tar"))
+    if not found:
+        raise InputError(f"{root} holds no {name}-000.tar; restore the data folder, or leave that source out")
+    return found
+
+
+def tar_groups(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Members of a WebDataset tar, grouped by sample key (the name up to its first dot)."""
     key, members = None, {}
     with tarfile.open(path) as tar:
@@ -61,6 +70,11 @@ def _tar_groups(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
         yield key, members
 
 
+def _groups(root: Path, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    for shard in shards(root, name):
+        yield from tar_groups(shard)
+
+
 def _pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
@@ -70,7 +84,7 @@ def _numbers(key: str) -> int:
 
 
 def _ucmerced(root: Path) -> Iterator[Sample]:
-    for key, m in _tar_groups(root / "scenes/ucmerced-train-000.tar"):
+    for key, m in _groups(root, "scenes/ucmerced-train"):
         info = json.loads(m["json"])
         acquisition = Acquisition(gsd=info["gsd_m"], sensor="aerial", cloud_cover=0.0)
         number = int(key[-2:])
@@ -80,8 +94,8 @@ def _ucmerced(root: Path) -> Iterator[Sample]:
 
 
 def _houston(root: Path) -> Iterator[Sample]:
-    for name in ("houston-train-000", "houston-post-train-000"):
-        for key, m in _tar_groups(root / f"houston/{name}.tar"):
+    for name in ("houston-train", "houston-post-train"):
+        for key, m in _groups(root, f"houston/{name}"):
             info = json.loads(m["json"])
             place = Place(lon=info["lon"], lat=info["lat"])
             for when in ("pre", "post"):
@@ -94,7 +108,7 @@ def _houston(root: Path) -> Iterator[Sample]:
 
 
 def _uganda(root: Path) -> Iterator[Sample]:
-    for key, m in _tar_groups(root / "buildings/uganda-train-000.tar"):
+    for key, m in _groups(root, "buildings/uganda-train"):
         info = json.loads(m["json"])
         layout = LEGENDS["uganda"].to_classes(np.asarray(Image.open(io.BytesIO(m["building.png"]))))
         acquisition = Acquisition(gsd=info["gsd_m"], sensor="drone", cloud_cover=0.0)
@@ -103,7 +117,7 @@ def _uganda(root: Path) -> Iterator[Sample]:
 
 
 def _poland(root: Path) -> Iterator[Sample]:
-    for key, m in _tar_groups(root / "landcover/poland-train-000.tar"):
+    for key, m in _groups(root, "landcover/poland-train"):
         info = json.loads(m["json"])
         layout = LEGENDS["landcover.ai"].to_classes(np.asarray(Image.open(io.BytesIO(m["landcover.png"]))))
         acquisition = Acquisition(sensor="aerial", cloud_cover=0.0)  # 0.25 or 0.5 m, not known which
@@ -111,7 +125,7 @@ def _poland(root: Path) -> Iterator[Sample]:
 
 
 def _sentinel2(root: Path) -> Iterator[Sample]:
-    for key, m in _tar_groups(root / "sentinel2/europe-train-000.tar"):
+    for key, m in _groups(root, "sentinel2/europe-train"):
         info = json.loads(m["json"])
         image = _pixels(m["jpg"])
         if (image.max(axis=2) == 0).mean() > 0.02:  # swath edge
@@ -123,7 +137,7 @@ def _sentinel2(root: Path) -> Iterator[Sample]:
 
 def _landsat(root: Path) -> Iterator[Sample]:
     states = {"AZ": "Arizona", "CA": "California"}
-    for key, m in _tar_groups(root / "landsat/powerplants-train-000.tar"):
+    for key, m in _groups(root, "landsat/powerplants-train"):
         info = json.loads(m["json"])
         image = _pixels(m["png"])
         if (image.min(axis=2) == 255).mean() > 0.1:  # outside the scene

@@ -6,7 +6,7 @@ networks.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -97,6 +97,7 @@ def _cat(column: Sequence[Tensor | None], name: str) -> Tensor | None:
     return torch.cat([c for c in column if c is not None])
 
 
+@runtime_checkable
 class Bag(Protocol):
     """A bag of conditions, ready for a canvas: asked by the loop for each window and guidance branch."""
 
@@ -105,6 +106,7 @@ class Bag(Protocol):
         ...
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """``x`` (b, c, h, w) scaled latents, ``t`` a scalar time step of the scheduler, to a prediction of the scheduler's kind."""
 

@@ -7,7 +7,7 @@ the noise of a window is the same whoever asks for it. It runs in integers and f
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ def philox4x32(counter: tuple[np.ndarray, ...], key: tuple[int, int]) -> tuple[n
     return c0, c1, c2, c3
 
 
+@runtime_checkable
 class Noise(Protocol):
     """What the loop draws from: ``draw`` 0 is the initial noise, draw k the k-th one inside the loop."""
 

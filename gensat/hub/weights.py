@@ -1,6 +1,8 @@
 """Whether the weights in a folder are those of a network: nothing missing, nothing left over, before anything is computed with them."""
 
+import json
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,21 @@ from diffusers import ModelMixin
 from safetensors import safe_open
 
 from gensat.errors import ModelError
+
+
+def import_components(folder: Path) -> None:
+    """Import gensat's own classes that a model folder names: diffusers looks for classes only in modules that are imported already.
+
+    Nothing outside of gensat is imported. Raises ModelError for an index that cannot be read or a module that does not exist.
+    """
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+        names = [part[0] for part in index.values() if isinstance(part, list) and part and isinstance(part[0], str)]
+        for name in names:
+            if name.startswith("gensat."):
+                import_module(name)
+    except (OSError, ValueError, AttributeError, ImportError) as error:
+        raise ModelError(f"{folder / 'model_index.json'} cannot be used ({error}); restore the model folder") from error
 
 
 def check_weights(folder: Path, module: Any) -> None:

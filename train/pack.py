@@ -1,0 +1,83 @@
+"""Cut the data folder into parts that can be carried one by one: ``python -m gensat.train.pack OUT [limit_mb=21]``.
+
+Each part is a folder of the same layout with smaller shards, so copying the parts over each other gives a data folder again. Part 0 also
+holds the states of all captions (``text_states.safetensors``), for machines that the text encoder cannot be carried to.
+"""
+
+import shutil
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..conditioning.text import load_minilm
+from ..errors import InputError
+from .captions import all_captions
+from .data import data_root, load_samples
+from .latents import TextBank
+from .sources import tar_groups
+
+TARS = ("scenes", "houston", "buildings", "landcover", "sentinel2", "landsat")
+
+
+def split_tar(path: Path, limit: int) -> Iterator[tuple[str, list[tarfile.TarInfo]]]:
+    """Names and members of smaller shards of a tar, whole samples each, at most ``limit`` bytes."""
+    with tarfile.open(path) as tar:
+        members = {m.name: m for m in tar.getmembers()}
+    base, number = path.name.rsplit("-", 1)[0], 0
+    group: list[tarfile.TarInfo] = []
+    size = 0
+    for key, parts in tar_groups(path):
+        own = [members[f"{key}.{extension}"] for extension in parts]
+        weight = sum(1024 + -(-m.size // 512) * 512 for m in own)
+        if group and size + weight + 10240 > limit:
+            yield f"{base}-{number:03d}.tar", group
+            group, size, number = [], 0, number + 1
+        group += own
+        size += weight
+    yield f"{base}-{number:03d}.tar", group
+
+
+def main(arguments: list[str]) -> None:
+    """Write the parts and print what each weighs."""
+    if not arguments or "=" in arguments[0]:
+        raise InputError("give the folder for the parts: python -m gensat.train.pack OUT")
+    out = Path(arguments[0])
+    options = dict(a.split("=", 1) for a in arguments[1:])
+    limit = int(float(options.get("limit_mb", 21)) * 2**20)
+    root = data_root(options.get("root"))
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"folder {out} is not empty; choose another or empty it")
+    sizes: list[int] = []
+
+    def place(size: int) -> Path:
+        """The first part with room for ``size`` bytes."""
+        for i, used in enumerate(sizes):
+            if used + size <= limit:
+                sizes[i] += size
+                return out / str(i)
+        sizes.append(size)
+        return out / str(len(sizes) - 1)
+
+    text_room = 4 * 2**20
+    place(text_room)
+    for folder in TARS:
+        for path in sorted((root / folder).glob("*.tar")):
+            for name, members in split_tar(path, limit):
+                target = place(sum(1024 + -(-m.size // 512) * 512 for m in members) + 10240) / folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with tarfile.open(path) as source, tarfile.open(target, "w") as tar:
+                    for member in members:
+                        tar.addfile(member, source.extractfile(member))
+    for path in sorted((root / "rasters").rglob("*.tif")):
+        target = place(path.stat().st_size) / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    captions = {c for s in load_samples(root, "train") for c in all_captions(s)}
+    TextBank.encode(captions, load_minilm()).save(out / "0" / "text_states.safetensors")
+    for part in sorted(out.iterdir()):
+        print(part, f"{sum(f.stat().st_size for f in part.rglob('*') if f.is_file()) / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
