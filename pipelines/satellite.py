@@ -208,7 +208,7 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         asked = self._canvas(canvas, image, where, notes)
         if snap:
             asked = asked.snapped(codec.factor)
-        cropped = place is None and width is None and height is None
+        cropped = bbox is not None or (place is None and width is None and height is None)
         made = asked.crop(0, 0, *(_grown(n, spec, cropped) for n in (asked.height, asked.width)))
         if unknown := set(withhold) - {"place", "gsd"}:
             raise InputError(f"withhold names {sorted(unknown)}; only place and gsd can be, leave others out instead")
@@ -216,7 +216,7 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         acquisition = Acquisition(told_gsd, date, cloud_cover, sensor)
         words = any(prompt) if isinstance(prompt, (list, tuple)) else bool(prompt)
         given = {"prompt": words, "layout": layout is not None, "edges": edges is not None}
-        check_request(spec, asked, acquisition, **given, cropped=cropped)
+        check_request(spec, asked, acquisition, **given, cropped=cropped, width=width, height=height)
         if self.acquisition_encoder is not None:
             self.acquisition_encoder.arrays([acquisition])  # refuses an unknown sensor
         if asked.place is not None and "place" not in spec.signals:

@@ -80,9 +80,9 @@ def toy_spec(**changes) -> ModelSpec:
             "time_vector", values=tuple(Value(*v) for v in acquisition), null="learned", component="acquisition_encoder"
         ),
         "layout": Signal(
-            "residuals", range=(0, 1), unconditional="kept", spatial="canvas", resampling="mode", component="controlnet"
+            "residuals", range=(0.0, 1.0), unconditional="kept", spatial="canvas", resampling="mode", component="controlnet"
         ),
-        "edges": Signal("residuals", range=(0, 1), unconditional="kept", spatial="canvas", component="controlnet"),
+        "edges": Signal("residuals", range=(0.0, 1.0), unconditional="kept", spatial="canvas", component="controlnet"),
     }
     defaults = Defaults(gsd=0.5, steps=3, guidance_scale=2.0, prompt_tokens=16)
     values = {

@@ -7,7 +7,7 @@ for apart. Every figure carries N and its extractor.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -43,7 +43,7 @@ PLACES = {  # name -> (source, box west, south, east, north) of real images; the
     "Arizona": ("landsat", (-115.0, 31.0, -109.0, 37.5)),
     "Foz do Iguacu": ("rasters", (-55.2, -26.0, -54.0, -24.9)),
     "North Dakota": ("rasters", (-100.0, 46.0, -97.0, 48.0)),
-    "South Africa": ("rasters", (18.0, -35.0, 22.0, -33.0)),
+    "South Africa": ("rasters", (24.0, -34.2, 25.0, -33.2)),
     "Europe (Sentinel-2)": ("sentinel2", (-10.0, 35.0, 32.0, 69.0)),
 }
 GSDS = (0.1, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
@@ -127,6 +127,7 @@ class Evaluation:
         self.train = [bucketed(s) for s in load_samples(root, "train")]
         self.report = Report({"name": pipe.spec.name, "licence": pipe.spec.licence, "seed": seed, **call})
 
+    @torch.no_grad()
     def run(self, parts: Sequence[str] = PARTS) -> Report:
         """Measure the named parts in order."""
         if unknown := set(parts) - set(PARTS):
@@ -186,7 +187,7 @@ class Evaluation:
             "precision_recall": precision_recall(real, fake, confidence=CONFIDENCE).to_dict(),
             "memorisation": copies.to_dict(),
         }
-        probe = load_net(SceneProbe, "landuse")
+        probe = load_net(SceneProbe, "probe-class")
         chosen = [i for i, s in enumerate(asked) if s.klass]
         if chosen:
             wanted = torch.tensor([probe.outputs.index(asked[i].klass) for i in chosen])
@@ -216,6 +217,7 @@ class Evaluation:
             centres[name] = parts[0][len(parts[0]) // 2].place
         basis = PrincipalBasis.fit(extract(self.features, [s.image for s in self.train]))
         figures: dict[str, Any] = {}
+        shown = min(12, each)
         for title, gsd in (("gsd 0.5 m for all", 0.5), ("gsd unknown", None)):
             images = [x for name in PLACES for x in self.at(centres[name], gsd, each, size)]
             asked = [name for name in PLACES for _ in range(each)]
@@ -229,7 +231,7 @@ class Evaluation:
                 seed=self.seed,
             )
             figures[title] = measured.to_dict()
-            self.picture(f"places, {title}", [images[i * each + j] for i in range(len(PLACES)) for j in range(12)], 12)
+            self.picture(f"places, {title}", [images[i * each + j] for i in range(len(PLACES)) for j in range(shown)], shown)
         far = Place(-101.0, 30.0)  # 500 km west of Houston, and farther from every other source
         features = basis.project(extract(self.features, self.at(far, None, each, size)))
         means = torch.stack([basis.project(s).mean(0) for s in real.values()])
@@ -261,7 +263,7 @@ class Evaluation:
 
     def gsd(self, each: int = 8) -> dict:
         """Nothing but a ground sampling distance is asked for; a regressor trained on real images reads it back."""
-        probe = load_net(SceneProbe, "gsd")
+        probe = load_net(SceneProbe, "probe-gsd")
         images = [x for gsd in GSDS for x in self.at(None, gsd, each, 256)]
         asked = torch.tensor([gsd for gsd in GSDS for _ in range(each)])
         seen = over_images(lambda x: probe.gsd(x, backbone=self.backbone), images)
@@ -286,7 +288,7 @@ class Evaluation:
                 self.say(f"  {i + 1} of {len(asked)}")
         return made
 
-    def at(self, place: Place | None, gsd: float | None, count: int, size: int) -> Iterator[np.ndarray]:
+    def at(self, place: Place | None, gsd: float | None, count: int, size: int) -> list[np.ndarray]:
         """``count`` images of a place and gsd (each None = unknown), nothing else known."""
         made = []
         for start in range(0, count, self.batch):

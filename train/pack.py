@@ -59,8 +59,11 @@ def main(arguments: list[str]) -> None:
         sizes.append(size)
         return out / str(len(sizes) - 1)
 
-    text_room = 4 * 2**20
-    place(text_room)
+    captions = {c for s in load_samples(root, "train") for c in all_captions(s)}
+    states = out / "0" / "text_states.safetensors"
+    states.parent.mkdir(parents=True)
+    TextBank.encode(captions, load_minilm()).save(states)
+    place(states.stat().st_size)
     for folder in TARS:
         for path in sorted((root / folder).glob("*.tar")):
             for name, members in split_tar(path, limit):
@@ -73,8 +76,6 @@ def main(arguments: list[str]) -> None:
         target = place(path.stat().st_size) / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    captions = {c for s in load_samples(root, "train") for c in all_captions(s)}
-    TextBank.encode(captions, load_minilm()).save(out / "0" / "text_states.safetensors")
     for part in sorted(out.iterdir()):
         print(part, f"{sum(f.stat().st_size for f in part.rglob('*') if f.is_file()) / 2**20:.1f} MiB")
 

@@ -121,8 +121,8 @@ def place_name(sample: Sample) -> str | None:
     return f"{first}-{rest[0]}" if first == "sites" else first.split("_")[0] if not rest else first
 
 
-def draw(samples: Sequence[Sample], names: Sequence[str | None], *, count: int, seed: int) -> list[int]:
-    """Indices of at most ``count`` samples of each name, in their order; nameless ones are left out."""
+def draw(names: Sequence[str | None], count: int, *, seed: int) -> list[int]:
+    """Indices of at most ``count`` samples of each name, in their order; nameless ones (None) are left out."""
     rng, chosen = np.random.default_rng(seed), []
     for name in sorted({n for n in names if n is not None}):
         index = np.flatnonzero([n == name for n in names])
@@ -231,8 +231,8 @@ def main(arguments: list[str]) -> None:
         fit_names(training, train, heldout, lambda s: s.klass, views=recipe.views)
     elif recipe.target == "place":
         train, heldout = (load_samples(root, split) for split in ("train", "heldout"))
-        train = [train[i] for i in draw(train, [place_name(s) for s in train], count=count, seed=recipe.seed)]
-        heldout = [heldout[i] for i in draw(heldout, [place_name(s) for s in heldout], count=count, seed=recipe.seed)]
+        train = [train[i] for i in draw([place_name(s) for s in train], count, seed=recipe.seed)]
+        heldout = [heldout[i] for i in draw([place_name(s) for s in heldout], count, seed=recipe.seed)]
         fit_names(training, train, heldout, place_name, views=1)
     elif recipe.target == "gsd":
         train, heldout = (
@@ -240,10 +240,11 @@ def main(arguments: list[str]) -> None:
         )
         tiles = [s for s in train if s.key.endswith("pre")]  # Houston before: the stitched 256 px leave room for 1.9 m
         train += islice(stitch(tiles), count // 2)
+        heldout = [s for s in heldout if min(s.image.shape[:2]) >= recipe.window]
         # mosaics leave room for coarser scales, so they are a group of their own
         group = [f"{s.source} {s.image.shape[0]}" for s in train]
-        train = [train[i] for i in draw(train, group, count=count, seed=recipe.seed)]
-        heldout = [heldout[i] for i in draw(heldout, [s.source for s in heldout], count=count, seed=recipe.seed)]
+        train = [train[i] for i in draw(group, count, seed=recipe.seed)]
+        heldout = [heldout[i] for i in draw([s.source for s in heldout], count, seed=recipe.seed)]
         fit_gsd(training, train, heldout)
     else:
         raise InputError(f"there is no probe target {recipe.target!r}; give class, place or gsd")

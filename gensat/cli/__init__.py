@@ -33,13 +33,11 @@ def build() -> typer.Typer:
 
     @app.callback(invoke_without_command=True)
     def gensat(
-        context: typer.Context,
         version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
     ) -> None:
         if version:
             typer.echo(f"gensat {__version__}")
-        elif context.invoked_subcommand is None:
-            typer.echo(context.get_help())
+            raise typer.Exit()
 
     for name in commands():
         import_module(f"gensat.cli.{name}").register(app)
@@ -53,10 +51,11 @@ def run(arguments: Sequence[str]) -> int:
     lines on stderr; with ``GENSAT_DEBUG=1`` in the environment the traceback goes before them.
     """
     try:
-        code = build()(list(arguments), standalone_mode=False, prog_name="gensat")
-        sys.stdout.flush()
+        code = build()(list(arguments) or ["--help"], standalone_mode=False, prog_name="gensat")
     except (Exception, KeyboardInterrupt) as error:
         return explain(error)
+    except SystemExit as leaving:  # typer leaves by itself when the reader of a pipe went away
+        code = leaving.code
     if code == 130:  # typer's own answer to an interrupt between our steps
         return explain(KeyboardInterrupt())
     return code if isinstance(code, int) else 0

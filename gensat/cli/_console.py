@@ -84,17 +84,17 @@ class _Lines(logging.Handler):
 
 
 def hush_libraries() -> None:
-    """Switches off the progress bars of diffusers and transformers, and transformers' report of what it loaded.
+    """Switches off progress bars, warnings and load reports of diffusers and transformers.
 
-    diffusers keeps its warnings: they tell of tensors that are missing in a file.
+    Nothing is lost by it: gensat itself refuses weights that lack tensors or have too many.
     """
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
-    of_diffusers.disable_progress_bar()
-    of_transformers.disable_progress_bar()
-    if not debugging():
-        of_transformers.set_verbosity_error()
+    for library in (of_diffusers, of_transformers):
+        library.disable_progress_bar()
+        if not debugging():
+            library.set_verbosity_error()
 
 
 def debugging() -> bool:
@@ -124,9 +124,6 @@ def _verdict(error: BaseException) -> tuple[int, str]:
         return 2, f"error: {message}\nsee {command} --help"
     if _out_of_memory(error):
         return 1, "error: out of memory; make the image smaller, lower --batch, or choose another --device"
-    if isinstance(error, BrokenPipeError):
-        sys.stdout = open(os.devnull, "w")  # the reader went away; flushing at exit would complain again
-        return 1, "error: nobody reads the output any more; write it to a file"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return 1, "error: the disk is full; free space or choose another folder"
     first = (str(error).strip().splitlines() or [""])[0][:200]

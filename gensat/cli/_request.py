@@ -96,8 +96,8 @@ def check_conditions(
     prompt: str,
     *,
     place: Place | None = None,
-    bbox: tuple[float, float, float, float] | None = None,
-    gsd: float | None = None,
+    bbox: tuple[float | int, ...] | None = None,
+    gsd: float | int | None = None,
     crs: str | None = None,
     width: int | None = None,
     height: int | None = None,
@@ -105,7 +105,7 @@ def check_conditions(
     layout: Path | None = None,
     legend: str | None = None,
     edges: Path | None = None,
-    controlnet_scale: float | None = None,
+    controlnet_scale: float | int | None = None,
 ) -> Canvas:
     """The canvas of a request, its conditions checked against the model and against each other.
 
@@ -115,7 +115,7 @@ def check_conditions(
     canvas = make_canvas(model.spec, [], place=place, bbox=bbox, gsd=gsd, crs=crs, width=width, height=height)
     known = Acquisition(canvas.ground_gsd or gsd, acquisition.date, acquisition.cloud_cover, acquisition.sensor)
     given = {"prompt": bool(prompt), "layout": layout is not None, "edges": edges is not None}
-    check_request(model.spec, canvas, known, **given, cropped=bbox is not None)
+    check_request(model.spec, canvas, known, **given, cropped=bbox is not None, width=width, height=height)
     if acquisition.sensor and "acquisition_encoder" in model.components and acquisition.sensor not in model.sensors:
         choice = f"use one of {', '.join(model.sensors)}, or leave it out" if model.sensors else "leave it out"
         raise InputError(f"model {model.spec.name} does not know the sensor {acquisition.sensor!r}; {choice}")
@@ -132,7 +132,12 @@ def check_conditions(
 
 
 def check_sampling(
-    model: Model, *, steps: int | None, guidance: float | None, place_guidance: float | None, scheduler: str | None
+    model: Model,
+    *,
+    steps: int | None,
+    guidance: float | int | None,
+    place_guidance: float | int | None,
+    scheduler: str | None,
 ) -> None:
     """Checks how the model is to be run; raises InputError."""
     if steps is not None and not 1 <= steps <= 1000:
@@ -185,7 +190,7 @@ def _check_edges(path: Path, canvas: Canvas) -> None:
         )
 
 
-def _require_number(name: str, value: float | None, low: float, high: float) -> None:
+def _require_number(name: str, value: float | int | None, low: float | int, high: float | int) -> None:
     if value is not None and not (math.isfinite(value) and low <= value <= high):
         raise InputError(f"{name} is {value:g}; give {low:g} to {high:g}")
 

@@ -81,10 +81,7 @@ class Schedule:
             raise InputError(f"steps must be at least 1, not {steps}; 10 to 50 are usual")
         if not 0 < strength <= 1:
             raise InputError(f"strength must lie above 0 and at most 1, not {strength}; 1 ignores the start image")
-        if getattr(self.scheduler.config, "use_dynamic_shifting", False):
-            self.scheduler.set_timesteps(steps, device=device, mu=self.scheduler.config.get("base_shift", 0.5))
-        else:
-            self.scheduler.set_timesteps(steps, device=device)
+        self.scheduler.set_timesteps(steps, device=device, **self._spacing(steps))
         skip = steps - max(1, min(steps, round(steps * strength)))
         if skip and self.name in _FROM_NOISE_ONLY:
             raise InputError(f"{self.name} cannot start from an image; use one of {', '.join(sorted(NAMES))}")
@@ -92,6 +89,20 @@ class Schedule:
         if skip and hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(skip)
         return self.timesteps[skip:]
+
+    def _spacing(self, steps: int) -> dict[str, Any]:
+        """How flow matching divides the path: evenly from noise on, before any shift, as the pipelines of diffusers do.
+
+        Left alone, the scheduler puts its last step at a thousandth of the path, where nothing is left to do.
+        """
+        config = self.scheduler.config
+        own = any(config.get(f"use_{kind}_sigmas") for kind in ("karras", "exponential", "beta"))
+        spacing: dict[str, Any] = {}
+        if self.name == "FlowMatchEulerDiscreteScheduler" and not own:
+            spacing["sigmas"] = [1 - i / steps for i in range(steps)]
+        if config.get("use_dynamic_shifting"):
+            spacing["mu"] = config.get("base_shift", 0.5)
+        return spacing
 
     def scale_input(self, x: Tensor, t: Tensor) -> Tensor:
         """Latents as the denoiser wants them at ``t``."""
@@ -144,12 +155,13 @@ def settle(scheduler: Any) -> Schedule:
         changes["stochastic_sampling"] = False
     if changes:
         logger.info("%s draws noise as it is set; running the ODE of its process", name)
-    parameters = list(inspect.signature(scheduler.step).parameters)
+    step = getattr(scheduler, "step", None)  # a few have several kinds of step
+    parameters = list(inspect.signature(step).parameters) if step else []
     if parameters[:3] != ["model_output", "timestep", "sample"] or (
         "generator" in parameters and name not in _DRAWS_NOTHING
     ):
         raise InputError(
-            f"{name} draws noise inside its step, so results would depend on more than the seed; "
-            f"use one of {', '.join(sorted(NAMES))}"
+            f"{name} draws noise inside its step or steps in its own way, so results would depend on more than the "
+            f"seed; use one of {', '.join(sorted(NAMES))}"
         )
     return Schedule(type(scheduler).from_config(config, **changes))

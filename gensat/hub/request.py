@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gensat.errors import InputError
-from gensat.geo.canvas import Canvas
+from gensat.geo.canvas import Canvas, require_multiple
 from gensat.hub.registry import models_with
 from gensat.hub.spec import ModelSpec
 from gensat.types import Acquisition, Place
@@ -73,6 +73,8 @@ def check_request(
     layout: bool = False,
     edges: bool = False,
     cropped: bool = False,
+    width: int | None = None,
+    height: int | None = None,
 ) -> None:
     """Checks that the model takes these conditions at this ground sampling distance and size.
 
@@ -83,7 +85,10 @@ def check_request(
         prompt: whether there are words.
         layout: whether there is a layout.
         edges: whether there are edges.
-        cropped: the canvas is made larger and cropped, as for a bbox, so its sides may be off the model's multiple.
+        cropped: the canvas is made larger and cropped, as for a bbox, so its sides may be off the model's multiple;
+            but not those that were asked for as such:
+        width: the user's own number of columns, if any.
+        height: the user's own number of rows, if any.
 
     Raises:
         InputError: a condition the model cannot take (naming models that can), a gsd or a size outside its range.
@@ -101,6 +106,7 @@ def check_request(
             f"gsd {acquisition.gsd:g} m is outside {low:g} to {high:g} m of model {spec.name}; choose one inside"
         )
     if cropped:
+        require_multiple(width or spec.multiple, height or spec.multiple, spec.multiple)
         return
     canvas.require_multiple(spec.multiple)
     smallest = spec.size_limits[0]

@@ -114,9 +114,16 @@ class ModelSpec:
             raise ModelError(
                 f"model {self.name} has unknown signals {sorted(unknown)}; use some of {', '.join(SIGNALS)}"
             )
-        if self.window_stride > self.window or self.window % self.multiple or self.window_stride % self.multiple:
+        sizes = (self.multiple, self.native_size, self.window, self.window_stride, *self.size_limits)
+        if min(sizes) < 1 or self.size_limits[0] > self.size_limits[1] or self.window_stride > self.window:
+            raise ModelError(f"the sizes of model {self.name} are not above 0 and in order; correct {FILE}")
+        if any(size % self.multiple for size in sizes):
             raise ModelError(
-                f"windows of {self.window} every {self.window_stride} pixels do not fit multiples of {self.multiple}; correct {FILE}"
+                f"native size, limits, window or stride of model {self.name} are no multiples of {self.multiple}; correct {FILE}"
+            )
+        if not 0 < self.gsd_range[0] <= self.defaults.gsd <= self.gsd_range[1]:
+            raise ModelError(
+                f"the default gsd {self.defaults.gsd:g} m of model {self.name} is outside its range {self.gsd_range}; correct {FILE}"
             )
 
     def require(self, given: Sequence[str], able: Mapping[str, Sequence[str]] | None = None) -> None:
@@ -143,19 +150,24 @@ class ModelSpec:
         """Read ``gensat.json`` of a model folder."""
         path = Path(folder) / FILE
         try:
-            return cls.from_dict(json.loads(path.read_text()))
+            values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ModelError(f"{folder} holds no {FILE}; give the folder of a gensat model") from None
-        except json.JSONDecodeError as error:
-            raise ModelError(f"{path} is not valid JSON ({error}); restore the file") from error
+        except (OSError, ValueError) as error:  # unreadable, no text, or no JSON
+            raise ModelError(f"{path} cannot be read ({error}); restore the file") from error
+        return cls.from_dict(values)
 
     def save(self, folder: str | Path) -> None:
         """Write ``gensat.json`` into a model folder."""
-        (Path(folder) / FILE).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        (Path(folder) / FILE).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
-def schema(kind: type = ModelSpec) -> dict[str, Any]:
+def schema() -> dict[str, Any]:
     """JSON schema (2020-12) of ``gensat.json``, made from the dataclasses themselves."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_schema_of_class(ModelSpec)}
+
+
+def _schema_of_class(kind: type) -> dict[str, Any]:
     hints = get_type_hints(kind)
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     properties = {name: _schema_of(hint) for name, hint in hints.items()}
@@ -165,7 +177,7 @@ def schema(kind: type = ModelSpec) -> dict[str, Any]:
 def _schema_of(hint: Any) -> dict[str, Any]:
     origin, inner = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
-        return schema(hint)
+        return _schema_of_class(hint)
     if origin is Literal:
         return {"enum": list(inner)}
     if origin in (Union, types.UnionType):

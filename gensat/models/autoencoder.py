@@ -5,6 +5,7 @@ latent cells at most ``decoder_halo`` away, an encoded cell on pixels at most ``
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,10 +68,10 @@ class ConvAutoencoder(ModelMixin, ConfigMixin):
         self,
         bands: int = 3,
         latent_channels: int = 8,
-        block_channels: tuple[int, ...] = (64, 96, 160),
-        encoder_channels: tuple[int, ...] = (32, 64, 128),
-        decoder_blocks: tuple[int, ...] = (2, 3, 3),
-        encoder_blocks: tuple[int, ...] = (1, 1, 2),
+        block_channels: Sequence[int] = (64, 96, 160),
+        encoder_channels: Sequence[int] = (32, 64, 128),
+        decoder_blocks: Sequence[int] = (2, 3, 3),
+        encoder_blocks: Sequence[int] = (1, 1, 2),
     ):
         super().__init__()
         enc: list[nn.Module] = []

@@ -1,5 +1,7 @@
 """The ControlNet of the default denoiser: a layout (classes, known mask, edges) to residuals for its skip and its transformer blocks."""
 
+from collections.abc import Sequence
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -29,7 +31,7 @@ class LayoutControlNet(ModelMixin, ConfigMixin):
         self,
         in_channels: int = 8,
         control_channels: int = 13,
-        hint_channels: tuple[int, ...] = (24, 48, 96),
+        hint_channels: Sequence[int] = (24, 48, 96),
         conv_width: int = 128,
         width: int = 256,
         depth: int = 1,
@@ -62,7 +64,7 @@ class LayoutControlNet(ModelMixin, ConfigMixin):
         controlnet_cond: Float[Tensor, "b k hh ww"],
         *,
         time_vector: Float[Tensor, "b v"] | None = None,
-        conditioning_scale: float = 1.0,
+        conditioning_scale: float | int = 1.0,
     ) -> tuple[Tensor, ...]:
         """Residuals times ``conditioning_scale``; ``timestep`` is 0..1000."""
         time = self.time(timestep.expand(sample.shape[0]).float())

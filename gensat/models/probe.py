@@ -99,5 +99,5 @@ def _describe(backbone: EfficientNetLite0, images: Tensor) -> Tensor:
     parts = [pooled.float()]
     for i in _LEVELS:
         level = levels[i].float()
-        parts += [level.mean((2, 3)), level.std((2, 3))]
+        parts += [level.mean((2, 3)), level.std((2, 3), unbiased=False)]
     return torch.cat(parts, dim=1)

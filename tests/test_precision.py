@@ -1,0 +1,115 @@
+"""Where and how it runs: what is chosen, what is refused, and what is done to a pipeline."""
+
+import pytest
+import torch
+from toys import toy_pipeline
+
+from gensat.diffusion import precision
+from gensat.diffusion.precision import Precision, apply, attention, choose, xformers_works
+from gensat.errors import InputError
+
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.fixture(autouse=True)
+def torch_attention():
+    yield
+    precision._attention = "torch"
+
+
+def fake_gpu(monkeypatch, works):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(precision, "xformers_works", lambda: works)
+
+
+@no_gpu
+def test_a_machine_without_a_gpu_runs_in_float32():
+    chosen = choose()
+    assert (chosen.device.type, chosen.dtype, chosen.attention) == ("cpu", torch.float32, "torch")
+    assert chosen.describe() == "cpu, float32, torch attention, channels-last"
+
+
+def test_a_gpu_runs_in_half_precision(monkeypatch):
+    fake_gpu(monkeypatch, False)
+    chosen = choose(compile=True)
+    assert (chosen.device.type, chosen.dtype, chosen.attention) == ("cuda", torch.float16, "torch")
+    assert chosen.describe().endswith("compiled")
+    assert choose("cuda:1", "bfloat16").dtype == torch.bfloat16
+    assert choose("cpu").dtype == torch.float32
+
+
+@no_gpu
+def test_xformers_does_not_run_on_a_cpu():
+    xformers_works.cache_clear()
+    assert xformers_works() is False
+    with pytest.raises(InputError, match="use --attention torch"):
+        choose(attention="xformers")
+
+
+def test_a_gpu_without_xformers_kernels_says_so(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # the kernel itself then fails, whether installed or not
+    xformers_works.cache_clear()
+    assert xformers_works() is torch.backends.cuda.is_built()
+    xformers_works.cache_clear()
+
+
+def test_xformers_is_used_only_when_asked_for(monkeypatch):
+    fake_gpu(monkeypatch, True)
+    assert choose().attention == "torch" and choose(attention="xformers").attention == "xformers"
+
+
+@no_gpu
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "gpu"}, "Unknown device 'gpu'; use auto"),
+        ({"device": "cuda"}, "no CUDA device here; use --device cpu"),
+        ({"dtype": "int8"}, "Unknown dtype 'int8'; use auto"),
+        ({"dtype": "float16"}, "float16 is not for CPUs; use --dtype float32"),
+        ({"attention": "flash"}, "Unknown attention 'flash'; use one of auto"),
+    ],
+)
+def test_what_cannot_be_is_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        choose(**settings)
+
+
+def dtypes(pipe):
+    return {name: m.dtype for name, m in pipe.components.items() if isinstance(m, torch.nn.Module)}
+
+
+def test_applying_sets_type_and_layout():
+    pipe = apply(toy_pipeline(), choose("cpu", "bfloat16"))
+    assert set(dtypes(pipe).values()) == {torch.bfloat16}
+    weight = pipe.unet.conv_in.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    back = apply(pipe, Precision(torch.device("cpu"), torch.float32, "torch", channels_last=False))
+    assert set(dtypes(back).values()) == {torch.float32}
+
+
+def test_a_vae_that_overflows_stays_in_float32():
+    pipe = toy_pipeline()
+    pipe.vae.register_to_config(force_upcast=True)
+    apply(pipe, Precision(torch.device("cpu"), torch.float16, "torch"))
+    assert pipe.vae.dtype == torch.float32 and pipe.unet.dtype == torch.float16
+
+
+def test_compiling_keeps_the_names_of_the_weights():
+    pipe = toy_pipeline()
+    names = set(pipe.unet.state_dict())
+    apply(pipe, choose("cpu", compile=True))
+    assert pipe.unet._compiled_call_impl is not None and set(pipe.unet.state_dict()) == names
+
+
+def test_attention_is_softmax_over_what_may_be_seen():
+    q, k, v = (torch.randn(2, 3, n, 8) for n in (4, 5, 5))
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    scores = (q @ k.mT / 8**0.5).masked_fill(~mask[:, None, None], -torch.inf)
+    torch.testing.assert_close(attention(q, k, v, mask), scores.softmax(-1) @ v, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(attention(q, k, v), (q @ k.mT / 8**0.5).softmax(-1) @ v, atol=1e-5, rtol=1e-5)
+
+
+def test_setting_xformers_falls_back_where_it_cannot_be_used():
+    precision._attention = "xformers"
+    q = torch.randn(1, 2, 4, 8)
+    assert torch.isfinite(attention(q, q, q)).all()
