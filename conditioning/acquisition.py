@@ -119,7 +119,7 @@ def acquisition_arrays(
         if acquisition.sensor is not None and acquisition.sensor not in rows_of:
             choice = f"use one of {', '.join(sensors)}, or leave the sensor out" if sensors else "leave the sensor out"
             raise InputError(f"this model does not know the sensor {acquisition.sensor!r}; {choice}")
-        rows.append(rows_of.get(acquisition.sensor, 0))
+        rows.append(rows_of.get(acquisition.sensor or "", 0))
     table = [[_value(acquisition, name) for name in scalars] for acquisition in acquisitions]
     shape = len(acquisitions), len(scalars)
     values = torch.tensor([[value or 0.0 for value in row] for row in table], dtype=torch.float32).reshape(shape)

@@ -133,6 +133,7 @@ class ConditionBag:
             words = self.prompts
         key = ("text", tuple(words) or ("",) * self.samples)
         if key not in self._cache:
+            assert self.text is not None  # asked only where there is an encoder
             self._cache[key] = self.text(key[1])
         return self._cache[key]
 
@@ -141,6 +142,7 @@ class ConditionBag:
         acquisition = Acquisition() if self._drops("acquisition", branch) else self.acquisition
         key = ("vector", place, acquisition)
         if key not in self._cache:
+            assert self.vector is not None  # asked only where there is an encoder
             self._cache[key] = self.vector([place], [acquisition]).expand(self.samples, -1)
         return self._cache[key]
 

@@ -203,7 +203,8 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         wanted = set(getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs))
         if unknown := wanted - set(self._callback_tensor_inputs):
             raise InputError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; only latents can be asked for")
-        spec, codec, notes = self.spec, self.codec, []
+        spec, codec = self.spec, self.codec
+        notes: list[str] = []
         where = {"place": place, "bbox": bbox, "crs": crs, "gsd": gsd, "width": width, "height": height}
         asked = self._canvas(canvas, image, where, notes)
         if snap:
@@ -227,7 +228,7 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         steps = spec.defaults.steps if num_inference_steps is None else num_inference_steps
         scale = spec.defaults.guidance_scale if guidance_scale is None else guidance_scale
         place_scale = spec.defaults.place_guidance_scale if place_guidance_scale is None else place_guidance_scale
-        guidance = Guidance(scale, place_scale, guidance_rescale, tuple(guidance_interval))
+        guidance = Guidance(scale, place_scale, guidance_rescale, (guidance_interval[0], guidance_interval[1]))
         schedule = settle(self.scheduler)
         self._num_timesteps = len(schedule.prepare(steps, 1.0 if image is None else strength))
         origin, cells = made.cell_origin(codec.factor), (made.height // codec.factor, made.width // codec.factor)
@@ -268,7 +269,7 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             self.maybe_free_model_hooks()
             return SatelliteOutput(result, None, notes) if return_dict else (result,)
         pixels = codec.decode(result, origin)[:, :, : asked.height, : asked.width].cpu()
-        if area is not None:
+        if area is not None and original is not None:
             pixels = area * pixels + (1 - area) * original
 
         provenance = {

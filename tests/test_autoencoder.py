@@ -93,7 +93,9 @@ def test_normalising_is_undone_and_saved(tmp_path):
     torch.testing.assert_close(vae.normalise(z)[:, 1], (z[:, 1] + 2) / 2)
     vae.save_pretrained(tmp_path)
     again = ConvAutoencoder.from_pretrained(tmp_path)
-    assert torch.equal(again.latent_std, vae.latent_std) and torch.equal(again(torch.ones(1, 3, 16, 16)), vae(torch.ones(1, 3, 16, 16)))
+    assert torch.equal(again.latent_std, vae.latent_std) and torch.equal(
+        again(torch.ones(1, 3, 16, 16)), vae(torch.ones(1, 3, 16, 16))
+    )
 
 
 @torch.no_grad()

@@ -67,9 +67,7 @@ def test_unconditional_branch_drops_all_that_is_not_kept():
     assert inputs.tokens.flatten().tolist() == [3, 4] and inputs.time_vector.tolist() == [[0, 0], [0, 0]]
 
 
-@pytest.mark.parametrize(
-    ("policy", "seen"), [("kept", [7, 7, 7]), ("joint", [7, 7, 0]), ("dropped", [7, 0, 0])]
-)
+@pytest.mark.parametrize(("policy", "seen"), [("kept", [7, 7, 7]), ("joint", [7, 7, 0]), ("dropped", [7, 0, 0])])
 def test_policy_of_the_spec_decides(policy, seen):
     spec = toy_spec(signals={**toy_spec().signals, "place": signal(policy)})
     bag, _ = make(spec)
@@ -171,7 +169,9 @@ def test_labels_and_broadcast_vectors_are_replaced_by_their_null():
     assert [s.broadcast is vectors for s in seen] == [True, False, False] and seen[2].broadcast is null
 
 
-@pytest.mark.parametrize("given", [{"class_label": torch.tensor([1, 2])}, {"broadcast": Residuals((torch.ones(2, 3, 1, 1),))}])
+@pytest.mark.parametrize(
+    "given", [{"class_label": torch.tensor([1, 2])}, {"broadcast": Residuals((torch.ones(2, 3, 1, 1),))}]
+)
 def test_what_guidance_drops_needs_a_null(given):
     with pytest.raises(ModelError, match="has no value for unknown"):
         make(**given)

@@ -235,7 +235,7 @@ def test_an_interrupt_is_exit_130_and_keeps_what_is_whole(tmp_path, capsys, monk
     fail_after(monkeypatch, 5, KeyboardInterrupt())  # in the second image
     options = ["--width", 32, "--steps", 3, "--count", 3, "--batch", 1, "--seed", 7, "--quiet"]
     assert generate("", *options, "-o", tmp_path / "out") == 130
-    assert "after writing 1 of 3 images; --seed 8 goes on" in capsys.readouterr().err
+    assert "interrupted after writing 1 of 3 images; --seed 8 --count 2 makes the rest" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["000000-7.tif"]
     assert GeoImage.open(tmp_path / "out" / "000000-7.tif").provenance["seed"] == 7
 

@@ -59,7 +59,7 @@ def test_any_even_grid_works(shape):
 
 @pytest.mark.parametrize("shape", [(7, 8), (8, 9)])
 def test_odd_grids_are_refused(shape):
-    with pytest.raises(InputError, match="even sides.* multiples of 16"):
+    with pytest.raises(InputError, match=r"even sides.* multiples of 16"):
         predict(toy_unet(), sample(2, 4, *shape))
 
 
@@ -167,7 +167,9 @@ def test_saving_and_loading_is_bit_identical(tmp_path):
     for net, call in ((toy_unet(num_classes=2), predict), (toy_controlnet(), None)):
         net.save_pretrained(tmp_path / type(net).__name__)
         again = type(net).from_pretrained(tmp_path / type(net).__name__)
-        assert {k: v.tolist() for k, v in net.state_dict().items()} == {k: v.tolist() for k, v in again.state_dict().items()}
+        assert {k: v.tolist() for k, v in net.state_dict().items()} == {
+            k: v.tolist() for k, v in again.state_dict().items()
+        }
         if call:
             assert torch.equal(call(again.eval()), call(net))
 

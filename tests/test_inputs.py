@@ -100,7 +100,9 @@ def predict(net, inputs, x=None, t=T):
 
 
 @pytest.mark.parametrize("make", [ours, foreign])
-@pytest.mark.parametrize("route", ["tokens", "token_mask", "time_vector", "class_label", "channels", "controls", "broadcast"])
+@pytest.mark.parametrize(
+    "route", ["tokens", "token_mask", "time_vector", "class_label", "channels", "controls", "broadcast"]
+)
 def test_every_route_reaches_the_network(make, route):
     net, inputs = make()
     changed = {
@@ -173,16 +175,14 @@ def test_control_of_scale_zero_changes_nothing_and_is_not_run(make):
 
 @pytest.mark.parametrize("make", [ours, foreign])
 def test_frames_and_controls_are_summed(make):
-    net, inputs = make()
+    _, inputs = make()
     control = inputs.controls[0]
     x = random(2, 4, 8, 8, seed=9)
     frames = torch.cat([control.image, -control.image, control.image * 0.5], dim=1)
     vectors = random(2, 3, 32, seed=4)
     with torch.no_grad():
         many = residuals(replace(inputs, controls=(replace(control, image=frames, time_vector=vectors),)), x, T)
-        each = [
-            replace(control, image=frames[:, i : i + 1], time_vector=vectors[:, i : i + 1]) for i in range(3)
-        ]
+        each = [replace(control, image=frames[:, i : i + 1], time_vector=vectors[:, i : i + 1]) for i in range(3)]
         summed = residuals(replace(inputs, controls=tuple(each)), x, T)
         alone = [residuals(replace(inputs, controls=(c,), broadcast=None), x, T) for c in each]
     for i, (a, b) in enumerate(zip(many.down, summed.down, strict=True)):
@@ -197,7 +197,8 @@ def test_control_scale_is_linear_in_its_residuals():
         control, x = inputs.controls[0], random(2, 4, 8, 8, seed=9)
         with torch.no_grad():
             one, half = (
-                residuals(replace(inputs, controls=(replace(control, scale=s),), broadcast=None), x, T) for s in (1, 0.5)
+                residuals(replace(inputs, controls=(replace(control, scale=s),), broadcast=None), x, T)
+                for s in (1, 0.5)
             )
         torch.testing.assert_close(half.down[0], one.down[0] / 2)
 

@@ -38,10 +38,23 @@ class Text:
         self.asked.append((window, branch))
         value = torch.arange(16.0) * {Branch.FULL: 1, Branch.TEXT: -1, Branch.UNCONDITIONAL: 0}[branch]
         value = torch.sin(value + window.row + 2 * window.col)
-        return DenoiserInputs(tokens=value.expand(self.samples, 3, 16), token_mask=torch.ones(self.samples, 3, dtype=bool))
+        return DenoiserInputs(
+            tokens=value.expand(self.samples, 3, 16), token_mask=torch.ones(self.samples, 3, dtype=bool)
+        )
 
 
-def run(denoiser=looks_everywhere, bag=None, *, seeds=(0,), side=16, steps=3, scheduler=FLOW, grid="g", wrap=None, **settings):
+def run(
+    denoiser=looks_everywhere,
+    bag=None,
+    *,
+    seeds=(0,),
+    side=16,
+    steps=3,
+    scheduler=FLOW,
+    grid="g",
+    wrap=None,
+    **settings,
+):
     noise = settings.pop("noise", None) or NoiseBatch(tuple(NoiseField(s, grid, wrap) for s in seeds))
     height, width = (side, side) if isinstance(side, int) else side
     defaults = {"channels": 4, "height": height, "width": width, "steps": steps, "plan": PLAN, "wrap": wrap is not None}
@@ -121,7 +134,9 @@ def test_three_branches_are_combined_by_the_guidance():
 
     x = run(constant, Slopes(), steps=1, guidance=Guidance(4.0, 2.0))
     combined = -2.0 + 4 * (0.5 - -2.0) + 2 * (3.0 - 0.5)
-    torch.testing.assert_close(x, NoiseField(0, "g")(0, 0, 16, 16, 4) - combined)  # one step of flow: x - 1 * prediction
+    torch.testing.assert_close(
+        x, NoiseField(0, "g")(0, 0, 16, 16, 4) - combined
+    )  # one step of flow: x - 1 * prediction
 
 
 def test_guidance_outside_its_interval_costs_nothing():
@@ -146,7 +161,9 @@ def test_prompts_of_windows_appear_in_their_footprints():
 
     x = run(lambda x, t, i: i.tokens[..., None].expand_as(x), North(), side=40, steps=1)
     change = NoiseField(0, "g")(0, 0, 40, 40, 4) - x
-    assert torch.allclose(change[:, :, :16], torch.ones(())) and torch.allclose(change[:, :, 28:], torch.zeros(()), atol=1e-6)
+    assert torch.allclose(change[:, :, :16], torch.ones(())) and torch.allclose(
+        change[:, :, 28:], torch.zeros(()), atol=1e-6
+    )
     middle = change[0, 0, 16:28, 0]
     assert (middle.diff() <= 1e-6).all() and 0.2 < middle.mean() < 0.8
 
@@ -166,7 +183,10 @@ def test_start_images_and_masks_are_felt_no_further_than_the_halo():
     image, mask = torch.randn(1, 4, 64, 64), (torch.rand(1, 1, 64, 64) > 0.5).float()
 
     def part(rows, cols):
-        return {"start": Start(image[:, :, rows, cols], 0.99), "known": Known(image[:, :, rows, cols], mask[:, :, rows, cols])}
+        return {
+            "start": Start(image[:, :, rows, cols], 0.99),
+            "known": Known(image[:, :, rows, cols], mask[:, :, rows, cols]),
+        }
 
     everything, rows, cols = slice(0, 64), slice(9, 57), slice(4, 52)
     large = run(side=64, steps=3, **part(everything, everything))

@@ -1,5 +1,6 @@
 """Scene probes: what they look at, how they are fitted, and what the shipped ones say about real images."""
 
+import json
 from importlib.resources import files
 from importlib.util import find_spec
 
@@ -174,3 +175,30 @@ def test_the_shipped_probe_knows_held_out_land_use():
     found = over_images(lambda x: probe.classify(x, backbone=backbone), [s.image for s in samples])
     right = [probe.outputs[i] == s.klass for i, s in zip(found.tolist(), samples, strict=True)]
     assert len(samples) == 32 and np.mean(right) >= 0.85
+
+
+@pytest.mark.parametrize("target", ["class", "gsd"])
+def test_the_command_fits_saves_and_reports(monkeypatch, tmp_path, backbone, target):
+    rng = np.random.default_rng(0)
+
+    def toy(number, bright):
+        image = rng.integers(0, 60, (64, 64, 3)).astype(np.uint8) + np.uint8(150 * bright)
+        acquisition = Acquisition(gsd=8.0 if bright else 0.5)
+        klass = "beach" if bright else "river"
+        return Sample("ucmerced", f"{number}.pre", image, "", klass, Place(lon=1.0, lat=2.0), acquisition)
+
+    samples = [toy(i, i % 2) for i in range(24)]
+    monkeypatch.setattr(fitting, "load_samples", lambda *_, **__: samples)
+    monkeypatch.setattr(fitting, "stitch", lambda tiles: iter(tiles[:2]))
+    monkeypatch.setattr(EfficientNetLite0, "from_installed", lambda **_: backbone)
+    fitting.main([f"target={target}", f"save={tmp_path}", "sizes=[64]", "window=32", "views=2", "precision=fp32"])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["heldout"]["value"] > (0.95 if target == "class" else 0.8)
+    probe = SceneProbe.from_pretrained(tmp_path)
+    assert probe.outputs == (("beach", "river") if target == "class" else ("log2_gsd",))
+
+
+def test_an_unknown_target_is_refused(monkeypatch, backbone):
+    monkeypatch.setattr(EfficientNetLite0, "from_installed", lambda **_: backbone)
+    with pytest.raises(InputError, match="'colour'; give class, place or gsd"):
+        fitting.main(["target=colour"])

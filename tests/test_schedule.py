@@ -14,7 +14,9 @@ from gensat.errors import InputError
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 FLOW = ["FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"]
 EDM = ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"]
-STABLE_DIFFUSION = sorted({c.__name__ for c in diffusers.EulerDiscreteScheduler().compatibles} - {*EDM, "DPMSolverSDEScheduler"})
+STABLE_DIFFUSION = sorted(
+    {c.__name__ for c in diffusers.EulerDiscreteScheduler().compatibles} - {*EDM, "DPMSolverSDEScheduler"}
+)
 AS_ODE = {
     "DDPMScheduler": "DDIMScheduler",
     "DDPMParallelScheduler": "DDIMScheduler",

@@ -151,3 +151,17 @@ def test_it_learns_buildings_and_reports_them(backbone):
     assert set(figures["uganda"]["per_class"]) == {"building"}
     assert figures["uganda"]["as_ground"]["per_class"]["not building"] > 0.7
     assert training.sheet(maps, samples).size == (4 * 3 * 64, 2 * 64)
+
+
+def test_the_command_trains_saves_resumes_and_measures(monkeypatch, tmp_path, backbone, capsys):
+    rng = np.random.default_rng(0)
+    toys = [sample("poland", *scene(rng)) for _ in range(4)]
+    monkeypatch.setattr(training, "load_samples", lambda *_, **__: toys)
+    monkeypatch.setattr(EfficientNetLite0, "from_installed", lambda **_: backbone)
+    out, saved = tmp_path / "run", tmp_path / "saved"
+    recipe = [f"out={out}", f"save={saved}", "model.widths=[8,8,8,8,8]", "data.crop=64", "batch=2"]
+    training.main([*recipe, "steps=2", "warmup=1", "save_every=1", "log_every=1"])
+    assert (out / "checkpoint-2").is_dir() and (out / "heldout.jpg").is_file()
+    assert LayoutSegmenter.from_pretrained(saved).config.widths == [8, 8, 8, 8, 8]
+    training.main([*recipe, "steps=3", "warmup=1", "save_every=1", "log_every=1"])
+    assert "resumed checkpoint-2" in capsys.readouterr().out and (out / "checkpoint-3").is_dir()

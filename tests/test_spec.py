@@ -77,7 +77,7 @@ def test_what_is_wrong_is_refused_by_name_and_by_the_schema(path, value, message
 def test_missing_entries_are_named():
     data = plain(toy_spec())
     del data["name"]
-    with pytest.raises(ModelError, match="ModelSpec is incomplete .*'name'"):
+    with pytest.raises(ModelError, match=r"ModelSpec is incomplete .*'name'"):
         ModelSpec.from_dict(data)
     with pytest.raises(jsonschema.ValidationError, match="'name' is a required property"):
         jsonschema.validate(data, schema())
@@ -116,7 +116,9 @@ def test_a_signal_that_a_model_cannot_take_names_those_that_can():
     spec = ModelSpec(name="words", signals={"prompt": Signal("tokens")})
     spec.require(["prompt"])
     able = {"layout": ["words", "toy", "other"]}
-    with pytest.raises(InputError, match=r"words cannot take layout; use toy or other, or leave it out \(it takes prompt\)"):
+    with pytest.raises(
+        InputError, match=r"words cannot take layout; use toy or other, or leave it out \(it takes prompt\)"
+    ):
         spec.require(["prompt", "layout"], able)
     with pytest.raises(InputError, match="no known model here takes it; leave it out"):
         spec.require(["mask"], able)

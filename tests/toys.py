@@ -80,7 +80,12 @@ def toy_spec(**changes) -> ModelSpec:
             "time_vector", values=tuple(Value(*v) for v in acquisition), null="learned", component="acquisition_encoder"
         ),
         "layout": Signal(
-            "residuals", range=(0.0, 1.0), unconditional="kept", spatial="canvas", resampling="mode", component="controlnet"
+            "residuals",
+            range=(0.0, 1.0),
+            unconditional="kept",
+            spatial="canvas",
+            resampling="mode",
+            component="controlnet",
         ),
         "edges": Signal("residuals", range=(0.0, 1.0), unconditional="kept", spatial="canvas", component="controlnet"),
     }

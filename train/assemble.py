@@ -4,6 +4,7 @@ Weights are stored in float16; the text encoder is left out and read from its pa
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,9 +36,8 @@ def small_spec(name: str, *, licence: str, controlnet: bool) -> ModelSpec:
         "acquisition": Signal("time_vector", values=acquisition, null="learned", component="acquisition_encoder"),
     }
     if controlnet:
-        how = {"range": (0.0, 1.0), "unconditional": "kept", "spatial": "canvas", "component": "controlnet"}
-        signals["layout"] = Signal("residuals", resampling="mode", **how)
-        signals["edges"] = Signal("residuals", **how)
+        edges = Signal("residuals", range=(0.0, 1.0), unconditional="kept", spatial="canvas", component="controlnet")
+        signals |= {"layout": replace(edges, resampling="mode"), "edges": edges}
     return ModelSpec(
         name=name,
         licence=licence,

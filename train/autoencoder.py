@@ -37,7 +37,7 @@ def random_crops(
         if any(short):
             image = np.pad(image, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
         row, col = (rng.integers(0, n - crop + 1) for n in image.shape[:2])
-        tile = np.rot90(image[row : row + crop, col : col + crop], rng.integers(4))
+        tile = np.rot90(image[row : row + crop, col : col + crop], int(rng.integers(4)))
         out[i] = tile[:, ::-1] if rng.integers(2) else tile
     return torch.from_numpy(out).permute(0, 3, 1, 2).float() / 127.5 - 1
 

@@ -53,7 +53,7 @@ _UGANDA = ("buildings in Uganda", "houses with metal roofs on red soil in Uganda
 def subjects(sample: Sample) -> tuple[str, ...]:
     """What the sample shows, in several wordings, without the view ("an aerial image of ...")."""
     if sample.source == "ucmerced":
-        return CLASSES[sample.klass]
+        return CLASSES[sample.klass or ""]
     if sample.source == "houston":
         if "houston-post" in sample.key:
             return _HOUSTON["after"]

@@ -57,7 +57,10 @@ def stitch(tiles: list[Sample], *, size: int = 256, min_cover: float = 1.0) -> I
     """
     if not tiles:
         return
-    lonlat = np.array([(t.place.lon, t.place.lat) for t in tiles])
+    places = [t.place for t in tiles if t.place is not None]
+    if len(places) < len(tiles):
+        raise InputError("tiles without a place cannot be stitched; leave them out")
+    lonlat = np.array([(p.lon, p.lat) for p in places])
     gsd = float(np.median([t.acquisition.gsd for t in tiles]))
     metres = np.array([111320.0 * np.cos(np.radians(lonlat[:, 1].mean())), 110850.0])
     xy = lonlat * metres / gsd  # pixels, x east, y north

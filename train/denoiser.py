@@ -26,6 +26,10 @@ from .sources import NON_COMMERCIAL
 class ConditionedDenoiser(nn.Module):
     """The denoiser and the encoders that are trained with it."""
 
+    unet: LatentDenoiser
+    place_encoder: SirenPlaceEncoder
+    acquisition_encoder: AcquisitionEncoder
+
     def __init__(self, unet: LatentDenoiser, place_encoder: SirenPlaceEncoder, acquisition_encoder: AcquisitionEncoder):
         super().__init__()
         self.unet, self.place_encoder, self.acquisition_encoder = unet, place_encoder, acquisition_encoder

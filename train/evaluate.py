@@ -197,7 +197,7 @@ class Evaluation:
                     seen, wanted, classes=probe.outputs, extractor=probe.name, confidence=CONFIDENCE
                 )
                 figures[name] = result.to_dict()
-            by_class = sorted(chosen, key=lambda i: asked[i].klass)
+            by_class = sorted(chosen, key=lambda i: str(asked[i].klass))
             self.picture("classes", [made[i] for i in by_class], max(1, len(by_class) // 16))
         return figures
 
@@ -205,7 +205,7 @@ class Evaluation:
         """Empty prompt and unknown date everywhere; with one gsd for all, with gsd unknown, and 500 km from any known place."""
         real: dict[str, FeatureSet] = {}
         heldout: dict[str, FeatureSet] = {}
-        centres: dict[str, Place] = {}
+        centres: dict[str, Place | None] = {}
         for name, (source, box) in PLACES.items():
             parts = [
                 [s for s in group if s.source == source and inside(s.place, box)]
@@ -231,7 +231,9 @@ class Evaluation:
                 seed=self.seed,
             )
             figures[title] = measured.to_dict()
-            self.picture(f"places, {title}", [images[i * each + j] for i in range(len(PLACES)) for j in range(shown)], shown)
+            self.picture(
+                f"places, {title}", [images[i * each + j] for i in range(len(PLACES)) for j in range(shown)], shown
+            )
         far = Place(-101.0, 30.0)  # 500 km west of Houston, and farther from every other source
         features = basis.project(extract(self.features, self.at(far, None, each, size)))
         means = torch.stack([basis.project(s).mean(0) for s in real.values()])
@@ -245,7 +247,8 @@ class Evaluation:
             return {"left out": "the model has no controlnet"}
         segmenter = load_net(LayoutSegmenter, "segmenter")
         asked = [s for s in self.heldout if s.source == "poland"]
-        target = torch.from_numpy(np.stack([s.layout for s in asked])).long()
+        maps = [s.layout for s in asked if s.layout is not None]
+        target = torch.from_numpy(np.stack(maps)).long()
         figures, shown = {}, []
         for name, images in (
             ("with layout", self.like(asked, layouts=True)),
@@ -256,7 +259,9 @@ class Evaluation:
             figures[name] = mean_iou(confusion(read, target), extractor=segmenter.name, confidence=CONFIDENCE).to_dict()
             if name == "with layout":
                 shown = [
-                    x for s, y in list(zip(asked, images, strict=True))[:16] for x in (colourise(s.layout), y, s.image)
+                    x
+                    for m, y, s in list(zip(maps, images, asked, strict=True))[:16]
+                    for x in (colourise(m), y, s.image)
                 ]
         self.picture("layouts (map, made, real)", shown, 12)
         return figures
@@ -277,7 +282,7 @@ class Evaluation:
         made = []
         for i, s in enumerate(asked):
             a, side = s.acquisition, s.image.shape[0]
-            about = {"date": a.date, "cloud_cover": a.cloud_cover, "sensor": a.sensor}
+            about: dict[str, Any] = {"date": a.date, "cloud_cover": a.cloud_cover, "sensor": a.sensor}
             if s.place is not None and a.gsd is not None:
                 about["canvas"] = Canvas.around(s.place, a.gsd, side, side)
             else:
@@ -316,6 +321,6 @@ def inside(place: Place | None, box: tuple[float, float, float, float]) -> bool:
     return place is not None and box[0] <= place.lon <= box[2] and box[1] <= place.lat <= box[3]
 
 
-def load_net(kind: type, name: str) -> Any:
+def load_net(kind: Any, name: str) -> Any:
     """A shipped evaluation net, in float32."""
     return kind.from_pretrained(Path(str(files("gensat.assets"))) / "evaluation" / name).float().eval()

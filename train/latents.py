@@ -158,8 +158,12 @@ class TextBank:
     @classmethod
     def encode(cls, captions: Iterable[str], text: tuple, *, max_tokens: int = 24) -> "TextBank":
         """States of all captions and of the empty one by ``text`` = (encoder, tokenizer)."""
+        encoder, tokenizer = text
         listed = sorted({*captions, ""})
-        parts = [encode_text(*text, listed[i : i + 64], max_length=max_tokens) for i in range(0, len(listed), 64)]
+        parts = [
+            encode_text(encoder, tokenizer, listed[i : i + 64], max_length=max_tokens)
+            for i in range(0, len(listed), 64)
+        ]
         return cls(listed, torch.cat([p.tokens for p in parts]), torch.cat([p.mask for p in parts]))
 
     def save(self, path: str | Path) -> None:
@@ -183,7 +187,9 @@ def conditions(
     entries: Sequence[Entry], rng: np.random.Generator, drop: Dropout
 ) -> tuple[list[str], list[Place | None], list[Acquisition]]:
     """Captions, places and acquisitions of a batch after dropout; undated pre-event Houston images get a date of 2017 before the storm."""
-    captions, places, acquisitions = [], [], []
+    captions: list[str] = []
+    places: list[Place | None] = []
+    acquisitions: list[Acquisition] = []
     for e in entries:
         hidden = dict(zip(vars(drop), rng.random(len(vars(drop))), strict=True))
         gone = {name for name, value in hidden.items() if value < getattr(drop, name)}
@@ -225,8 +231,8 @@ def controls(entries: Sequence[Entry], rng: np.random.Generator) -> Tensor:
     maps = np.zeros((len(entries), size, size), np.uint8)
     edges, known = [], []
     for i, e in enumerate(entries):
-        use_map = e.layout is not None and rng.random() < 0.85
-        if use_map:
+        use_map = rng.random() < 0.85 and e.layout is not None
+        if use_map and e.layout is not None:
             maps[i] = e.layout
         known.append(not use_map or rng.random() < 0.25)
         edges.append(torch.from_numpy(np.array(e.image)).permute(2, 0, 1).float() / 255)

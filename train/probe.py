@@ -107,7 +107,7 @@ def windows(sample: Sample, rng: np.random.Generator, *, side: int) -> list[tupl
             image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
         row, col = (int(rng.integers(0, n - side + 1)) for n in image.shape[:2])
         window = symmetries(image[row : row + side, col : col + side], 8)[int(rng.integers(8))]
-        out.append((window, float(np.log2(sample.acquisition.gsd * scale))))
+        out.append((window, float(np.log2((sample.acquisition.gsd or 1.0) * scale))))
     return out
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
 
-LossFunction = Callable[[torch.nn.Module, int], dict[str, torch.Tensor]]
+LossFunction = Callable[[Any, int], dict[str, torch.Tensor]]
 
 
 def load_recipe(name: str, overrides: list[str] | None = None) -> DictConfig:
@@ -37,7 +38,7 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> DictConfig:
             recipe = OmegaConf.load(real)
     OmegaConf.set_struct(recipe, True)
     try:
-        return OmegaConf.merge(recipe, OmegaConf.from_dotlist(overrides or []))
+        return cast(DictConfig, OmegaConf.merge(recipe, OmegaConf.from_dotlist(overrides or [])))
     except Exception as error:
         raise InputError(
             f"Recipe {name!r} does not take these overrides ({error}); see the keys in the recipe file."
@@ -59,7 +60,8 @@ class Trainer:
         self.recipe, self.out = recipe, Path(recipe.out)
         self.out.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(recipe, self.out / "recipe.yaml", resolve=True)
-        self.accelerator = Accelerator(mixed_precision=recipe.precision, cpu=not torch.cuda.is_available())
+        precision = recipe.precision or "no"  # YAML reads a bare no as False
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
         trained = [p for p in model.parameters() if p.requires_grad]
         decay = [p for p in trained if p.ndim > 1]
         plain = [p for p in trained if p.ndim <= 1]
@@ -72,7 +74,7 @@ class Trainer:
         self._resume()
 
     @property
-    def plain(self) -> torch.nn.Module:
+    def plain(self) -> Any:
         """The model without accelerate's wrapping."""
         return self.accelerator.unwrap_model(self.model)
 
@@ -103,7 +105,7 @@ class Trainer:
         for old in sorted(self.out.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))[:-2]:
             shutil.rmtree(old)
 
-    def save_ema(self, folder: Path, save: Callable[[torch.nn.Module, Path], None]) -> None:
+    def save_ema(self, folder: Path, save: Callable[[Any, Path], None]) -> None:
         """Call ``save(model, folder)`` while the model holds the EMA weights."""
         self.ema.store(self.parameters)
         self.ema.copy_to(self.parameters)

@@ -123,7 +123,9 @@ def report(maps: Sequence[np.ndarray], samples: Sequence[Sample], *, confidence:
 def sheet(maps: Sequence[np.ndarray], samples: Sequence[Sample], *, columns: int = 4) -> Image.Image:
     """Image, map and reading of each sample side by side, ``columns`` samples a row (all of one size)."""
     strips = [
-        np.concatenate([s.image, colourise(s.layout), colourise(m)], axis=1) for m, s in zip(maps, samples, strict=True)
+        np.concatenate([s.image, colourise(s.layout), colourise(m)], axis=1)
+        for m, s in zip(maps, samples, strict=True)
+        if s.layout is not None
     ]
     rows = [np.concatenate(strips[i : i + columns], axis=1) for i in range(0, len(strips) - columns + 1, columns)]
     return Image.fromarray(np.concatenate(rows, axis=0))
@@ -143,7 +145,7 @@ def main(arguments: list[str]) -> None:
     recipe = load_recipe(name, arguments)
     torch.manual_seed(recipe.seed)
     samples = [s for s in load_samples(recipe.data.root, "train", sources=recipe.data.sources) if s.layout is not None]
-    model = LayoutSegmenter(**recipe.model)
+    model = LayoutSegmenter(widths=list(recipe.model.widths))  # a plain list: it goes into config.json
     weights = class_weights(samples, model.classes, power=recipe.loss.power)
     backbone = EfficientNetLite0.from_installed(size=None)
     trainer = Trainer(model, recipe)

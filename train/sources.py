@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import rasterio
@@ -57,7 +58,8 @@ def shards(root: Path, name: str) -> list[Path]:
 
 def tar_groups(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Members of a WebDataset tar, grouped by sample key (the name up to its first dot)."""
-    key, members = None, {}
+    key = ""
+    members: dict[str, bytes] = {}
     with tarfile.open(path) as tar:
         for item in tar:
             stem, _, extension = item.name.partition(".")
@@ -65,7 +67,7 @@ def tar_groups(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
                 yield key, members
                 members = {}
             key = stem
-            members[extension] = tar.extractfile(item).read()
+            members[extension] = cast(IO[bytes], tar.extractfile(item)).read()
     if members:
         yield key, members
 

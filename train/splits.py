@@ -32,4 +32,4 @@ def held_out(source: str, *, lon: float | None = None, number: int | None = None
 
 def held_out_boxes(raster: str) -> list[Box]:
     """Held-out boxes (west, south, east, north) of a raster or raster folder, in the raster's CRS; [] when all of it trains."""
-    return [tuple(map(float, box)) for box in _rules()["rasters"].get(raster, [])]
+    return [(float(w), float(s), float(e), float(n)) for w, s, e, n in _rules()["rasters"].get(raster, [])]

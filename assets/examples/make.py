@@ -12,7 +12,16 @@ EAST, NORTH, ZONE = 627_000.0, 5_793_000.0, 32633  # south-west corner, in weste
 
 ROAD = [(-10, 38), (60, 52), (140, 60)]
 LANE = [(58, 52), (70, 100), (66, 140)]
-HOUSES = [(18, 58, 11, 9), (40, 64, 9, 12), (84, 68, 12, 9), (104, 72, 10, 10), (30, 22, 12, 9), (88, 36, 10, 11), (80, 92, 9, 9), (48, 88, 9, 11)]
+HOUSES = [
+    (18, 58, 11, 9),
+    (40, 64, 9, 12),
+    (84, 68, 12, 9),
+    (104, 72, 10, 10),
+    (30, 22, 12, 9),
+    (88, 36, 10, 11),
+    (80, 92, 9, 9),
+    (48, 88, 9, 11),
+]
 POND = [(92, 2), (126, 4), (128, 26), (112, 30), (98, 22), (90, 12)]
 WOOD = [(0, 84), (36, 92), (40, 128), (0, 128)]
 GROUND = [(0, 0), (128, 0), (128, 128), (0, 128)]
@@ -30,7 +39,11 @@ def main() -> None:
         return {"type": "Feature", "properties": tags, "geometry": {"type": "Polygon", "coordinates": [ring]}}
 
     def line(points, **tags):
-        return {"type": "Feature", "properties": tags, "geometry": {"type": "LineString", "coordinates": degrees(points)}}
+        return {
+            "type": "Feature",
+            "properties": tags,
+            "geometry": {"type": "LineString", "coordinates": degrees(points)},
+        }
 
     features = [
         polygon(GROUND, landuse="residential"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,7 +45,9 @@ def evaluate(
     with screen.listening():
         pipe = gensat.load(model, device=device, dtype=dtype.value)
         pipe.set_progress_bar_config(disable=True)
-        call = {k: v for k, v in (("num_inference_steps", steps), ("guidance_scale", guidance)) if v is not None}
+        call: dict[str, Any] = {
+            k: v for k, v in (("num_inference_steps", steps), ("guidance_scale", guidance)) if v is not None
+        }
         evaluation = Evaluation(pipe, out, root=root, count=count, seed=seed, say=screen.note, **call)
         report = evaluation.run([p.strip() for p in parts.split(",") if p.strip()])
     (out / "report.md").write_text(markdown(report))

@@ -206,8 +206,9 @@ def _make(
                     outputs.append(_describe(path, scene, seed))
             return outputs, notes, output.save_sheet(sheet)
     except KeyboardInterrupt:
-        left = f"; --seed {seeds[len(outputs)]} goes on from there" if outputs else ""
-        raise Interrupted(f"interrupted after writing {len(outputs)} of {len(seeds)} images{left}") from None
+        done, count = len(outputs), len(seeds)
+        rest = f"--seed {seeds[min(done, count - 1)]} --count {max(count - done, 1)}"
+        raise Interrupted(f"interrupted after writing {done} of {count} images; {rest} makes the rest") from None
 
 
 def _describe(path: Path, scene: GeoImage, seed: int) -> dict[str, Any]:
@@ -223,7 +224,7 @@ def _describe(path: Path, scene: GeoImage, seed: int) -> dict[str, Any]:
         "gsd": scene.gsd,
         "crs": crs_name(scene.crs) if scene.crs is not None else None,
         "bounds": list(scene.bounds) if placed and scene.bounds is not None else None,
-        "place": scene.place.to_dict() if scene.place is not None else None,
+        "place": {name: round(value, 9) for name, value in scene.place.to_dict().items()} if scene.place else None,
     }
 
 

@@ -5,6 +5,7 @@ IMAGE is a float32 tensor (B, H, W, 3) in 0..1 on the CPU; it carries no place, 
 
 from __future__ import annotations
 
+import logging
 import secrets
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gensat.errors import InputError, OutputError
 from gensat.geo.display import to_rgb
 from gensat.types import Acquisition, Place
 
+_log = logging.getLogger(__name__)
 _UNKNOWN = -1.0
 """What stands for "not known" or "the model's default" in a number field, which ComfyUI cannot leave empty."""
 
@@ -238,6 +240,8 @@ class GensatGenerate:
             seed=seed,
             callback_on_step_end=host.on_step(steps or model.spec.defaults.steps),
         )
+        for note in made.notes:
+            _log.warning("%s", note)
         pictures = np.stack([to_rgb(scene) for scene in made.scenes])
         image = torch.from_numpy(pictures).float().div(255).to(host.image_device())
         return image, Geo(tuple(made.scenes))

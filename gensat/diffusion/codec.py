@@ -5,9 +5,11 @@ autoencoder (finite receptive field, ``decoder_halo``) tiled decoding equals who
 ``seam_error`` measures what that costs.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from gensat.diffusion.windows import Window, WindowPlan
 
@@ -18,7 +20,7 @@ class Codec:
     ``tile`` and ``halo`` count latent cells; images larger than ``whole`` cells on a side are decoded in tiles.
     """
 
-    def __init__(self, vae: nn.Module, *, tile: int = 32, halo: int | None = None, whole: int = 64):
+    def __init__(self, vae: Any, *, tile: int = 32, halo: int | None = None, whole: int = 64):
         self.vae, self.tile, self.whole = vae, tile, whole
         self.halo = halo if halo is not None else getattr(vae, "decoder_halo", 8)
 
@@ -86,7 +88,7 @@ class Codec:
 
     def _tiled(self, z: Tensor, origin: tuple[int, int]) -> Tensor:
         canvas, f = Window(0, 0, *z.shape[-2:]), self.factor
-        image = None
+        image: Tensor | None = None
         for tile in WindowPlan(self.tile, self.tile, whole=0).windows(canvas.height, canvas.width, origin):
             inner = tile.clipped(canvas)
             outer = inner.grown(self.halo).clipped(canvas)
@@ -97,4 +99,5 @@ class Codec:
             rows, cols = inner.scaled(f).within(outer.scaled(f))
             to_rows, to_cols = inner.scaled(f).within(canvas.scaled(f))
             image[:, :, to_rows, to_cols] = part[:, :, rows, cols]
+        assert image is not None  # a canvas has at least one tile
         return image

@@ -64,7 +64,7 @@ class Guidance:
             out = nothing + self.scale * (full - nothing)
         else:
             nothing, text, full = predictions
-            out = nothing + self.scale * (text - nothing) + self.place_scale * (full - text)
+            out = nothing + self.scale * (text - nothing) + (self.place_scale or 0.0) * (full - text)
         if self.rescale:
             spread, wanted = (p.std(dim=(1, 2, 3), keepdim=True) for p in (out, full))
             matched = out * (wanted / spread.clamp_min(torch.finfo(out.dtype).tiny))

@@ -85,7 +85,7 @@ def denoise(
     timesteps = schedule.prepare(steps, start.strength if start else 1.0, device)
     initial = draw(0)
     x = schedule.noised(spread(start.latents), initial, timesteps[0]) if start else schedule.first(initial)
-    given, mask = (spread(known.latents), spread(known.mask)) if known else (None, None)
+    held = (spread(known.latents), spread(known.mask)) if known else None
 
     for i, t in enumerate(timesteps):
         scaled = schedule.scale_input(x, t).to(dtype)
@@ -104,7 +104,8 @@ def denoise(
                 del waiting[: len(branches)]
         after = timesteps[i + 1] if i + 1 < len(timesteps) else None
         x = schedule.step(blend.result(), t, x, partial(draw, i + 1), after).float()
-        if given is not None:
+        if held is not None:
+            given, mask = held
             x = mask * x + (1 - mask) * (given if after is None else schedule.noised(given, initial, after))
         if callback is not None and (replaced := callback(i, t, x[:, :, rows, cols])) is not None:
             x = x.clone()

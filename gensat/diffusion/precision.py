@@ -5,6 +5,7 @@ import io
 import logging
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -82,9 +83,8 @@ def apply(pipe, precision: Precision):
     global _attention
     _attention = precision.attention
     pipe.to(precision.device)
-    for name, module in pipe.components.items():
-        if not isinstance(module, torch.nn.Module):
-            continue
+    networks: dict[str, Any] = {k: v for k, v in pipe.components.items() if isinstance(v, torch.nn.Module)}
+    for name, module in networks.items():
         upcast = name == "vae" and precision.dtype == torch.float16 and getattr(module.config, "force_upcast", False)
         wanted = torch.float32 if upcast else precision.dtype
         if module.dtype != wanted:

@@ -134,7 +134,7 @@ class Blend:
         if window == self.area and not self.wrap:
             self.only = value
             return
-        if self.total is None:
+        if self.total is None or self.weight is None:
             shape = (self.area.height, self.area.width)
             self.total = torch.zeros((*value.shape[:2], *shape), device=value.device)
             self.weight = torch.zeros((1, 1, *shape), device=value.device)
@@ -145,4 +145,7 @@ class Blend:
 
     def result(self) -> Float[Tensor, "b c h w"]:
         """The mean; every cell of the area must have been covered."""
-        return self.only if self.only is not None else self.total / self.weight
+        if self.only is not None:
+            return self.only
+        assert self.total is not None and self.weight is not None  # something was added
+        return self.total / self.weight

@@ -37,8 +37,8 @@ def load(
     precision = choose(device, dtype, attention, compile=compile)
     folder = model_folder(name, download=download)
     try:
-        kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
-    except (OSError, ValueError, KeyError) as error:
+        kind = str(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{folder / 'model_index.json'} cannot be read ({type(error).__name__}); restore the model folder"
         ) from error
@@ -47,7 +47,7 @@ def load(
     pipeline = getattr(import_module(_PIPELINES[kind]), kind)
     try:
         pipe = pipeline.from_pretrained(folder, **kwargs)
-    except ModelError:
+    except (ModelError, MemoryError):
         raise
     except Exception as error:  # safetensors, JSON, torch and diffusers each raise their own for damaged files
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

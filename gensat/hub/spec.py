@@ -141,7 +141,7 @@ class ModelSpec:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "ModelSpec":
+    def from_dict(cls, data: Any) -> "ModelSpec":
         """Read and check plain values; raises ModelError naming the entry that is wrong."""
         return _read(cls, data, cls.__name__)
 
@@ -176,7 +176,7 @@ def _schema_of_class(kind: type) -> dict[str, Any]:
 
 def _schema_of(hint: Any) -> dict[str, Any]:
     origin, inner = get_origin(hint), get_args(hint)
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return _schema_of_class(hint)
     if origin is Literal:
         return {"enum": list(inner)}
@@ -200,7 +200,7 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     """``value`` as the annotated type, or ModelError saying where it is wrong."""
     origin, inner = get_origin(hint), get_args(hint)
     wrong = ModelError(f"{FILE}: {where} is {value!r}; correct it (see gensat.hub.spec)")
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise wrong
         hints = get_type_hints(hint)

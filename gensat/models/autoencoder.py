@@ -7,6 +7,7 @@ latent cells at most ``decoder_halo`` away, an encoded cell on pixels at most ``
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,15 @@ from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDis
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from jaxtyping import Float
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def zeroed(layer: Layer) -> Layer:
+    """The layer with all its parameters at zero: what it adds starts as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 class PixelNorm(nn.Module):
@@ -38,9 +48,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.norm = PixelNorm(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) to the same shape."""
@@ -74,7 +82,7 @@ class ConvAutoencoder(ModelMixin, ConfigMixin):
         encoder_blocks: Sequence[int] = (1, 1, 2),
     ):
         super().__init__()
-        enc: list[nn.Module] = []
+        enc: list[Any] = []
         width = bands
         for out, blocks in zip(encoder_channels, encoder_blocks, strict=True):
             enc += [
@@ -96,14 +104,12 @@ class ConvAutoencoder(ModelMixin, ConfigMixin):
             width = out
         self.decoder = nn.Sequential(*dec)
         # The mean colour of a cell takes a straight way through the first latent channels, so the rest only learns detail.
-        self.colour_in = nn.Conv2d(bands, 2 * latent_channels, 1, bias=False)
-        self.colour_out = nn.Conv2d(latent_channels, bands, 1, bias=False)
-        nn.init.zeros_(self.colour_in.weight)
-        nn.init.zeros_(self.colour_out.weight)
+        self.colour_in = zeroed(nn.Conv2d(bands, 2 * latent_channels, 1, bias=False))
+        self.colour_out = zeroed(nn.Conv2d(latent_channels, bands, 1, bias=False))
         with torch.no_grad():
             for band in range(min(bands, latent_channels)):
                 self.colour_in.weight[band, band] = self.colour_out.weight[band, band] = 1.0
-            self.encoder[-1].bias[latent_channels:] = -6.0  # begin with little noise on the latents
+            enc[-1].bias[latent_channels:] = -6.0  # begin with little noise on the latents
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
 

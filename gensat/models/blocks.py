@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from gensat.diffusion.precision import attention
-from gensat.models.autoencoder import PixelNorm
+from gensat.models.autoencoder import PixelNorm, zeroed
 
 
 class TimeEmbedding(nn.Module):
@@ -20,7 +20,7 @@ class TimeEmbedding(nn.Module):
         self.width = width
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
 
-    def forward(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b w"]:
+    def forward(self, t: Float[Tensor, " b"]) -> Float[Tensor, "b w"]:
         """(b,) time steps to (b, width)."""
         features = get_timestep_embedding(t.float(), self.width, flip_sin_to_cos=True, downscale_freq_shift=0)
         return self.mlp(features.to(self.mlp[0].weight.dtype))
@@ -32,12 +32,9 @@ class TimeConvBlock(nn.Module):
     def __init__(self, channels: int, time_dim: int):
         super().__init__()
         self.norm = PixelNorm(channels)
-        self.modulation = nn.Linear(time_dim, 2 * channels)
+        self.modulation = zeroed(nn.Linear(time_dim, 2 * channels))
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        for layer in (self.modulation, self.conv2):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b t"]) -> Float[Tensor, "b c h w"]:
         """Same shape out; ``time`` is the activated time vector."""
@@ -76,8 +73,7 @@ class Attention(nn.Module):
         self.norm_k = nn.RMSNorm(width // heads, eps=1e-6)
         self.to_out = nn.Linear(width, width)
         if cross:
-            nn.init.zeros_(self.to_out.weight)
-            nn.init.zeros_(self.to_out.bias)
+            zeroed(self.to_out)
 
     def forward(
         self,

@@ -8,13 +8,8 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from gensat.models.autoencoder import zeroed
 from gensat.models.blocks import TimeConvBlock, TimeEmbedding, TransformerBlock
-
-
-def _zero(layer: nn.Conv2d) -> nn.Conv2d:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 class LayoutControlNet(ModelMixin, ConfigMixin):
@@ -54,13 +49,13 @@ class LayoutControlNet(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(
             TransformerBlock(width, heads, mlp_ratio=mlp_ratio, cross=False) for _ in range(depth)
         )
-        self.skip_out = _zero(nn.Conv2d(conv_width, conv_width, 1))
-        self.block_out = nn.ModuleList(_zero(nn.Conv2d(width, width, 1)) for _ in range(depth + 1))
+        self.skip_out = zeroed(nn.Conv2d(conv_width, conv_width, 1))
+        self.block_out = nn.ModuleList(zeroed(nn.Conv2d(width, width, 1)) for _ in range(depth + 1))
 
     def forward(
         self,
         sample: Float[Tensor, "b c h w"],
-        timestep: Float[Tensor, "b"] | Int[Tensor, "b"] | Float[Tensor, ""] | Int[Tensor, ""],
+        timestep: Float[Tensor, " b"] | Int[Tensor, " b"] | Float[Tensor, ""] | Int[Tensor, ""],
         controlnet_cond: Float[Tensor, "b k hh ww"],
         *,
         time_vector: Float[Tensor, "b v"] | None = None,

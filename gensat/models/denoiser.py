@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gensat.errors import InputError
-from gensat.models.autoencoder import PixelNorm
+from gensat.models.autoencoder import PixelNorm, zeroed
 from gensat.models.blocks import TimeConvBlock, TimeEmbedding, TransformerBlock
 
 
@@ -65,19 +65,17 @@ class LatentDenoiser(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.merge = nn.Conv2d(2 * conv_width, conv_width, 1)
         self.up = nn.ModuleList(TimeConvBlock(conv_width, vector_dim) for _ in range(conv_blocks))
         self.norm_out = PixelNorm(conv_width)
-        self.conv_out = nn.Conv2d(conv_width, out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        self.conv_out = zeroed(nn.Conv2d(conv_width, out_channels, 3, padding=1))
 
     def forward(
         self,
         sample: Float[Tensor, "b c h w"],
-        timestep: Float[Tensor, "b"] | Int[Tensor, "b"] | Float[Tensor, ""] | Int[Tensor, ""],
+        timestep: Float[Tensor, " b"] | Int[Tensor, " b"] | Float[Tensor, ""] | Int[Tensor, ""],
         encoder_hidden_states: Float[Tensor, "b l d"] | None = None,
         *,
         encoder_attention_mask: Bool[Tensor, "b l"] | None = None,
         time_vector: Float[Tensor, "b v"] | None = None,
-        class_labels: Int[Tensor, "b"] | None = None,
+        class_labels: Int[Tensor, " b"] | None = None,
         down_block_additional_residuals: tuple[Tensor, ...] | None = None,
         return_dict: bool = True,
     ) -> DenoiserOutput | tuple[Tensor]:
