@@ -179,8 +179,8 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             sensor: one of the names the model knows.
             layout: class map, see ``gensat.geo.layout.load_layout``; ``legend`` says what its codes mean.
             edges: picture or (H, W) array in [0, 1] of the size of the canvas.
-            image: start from this 8-bit image of the size of the canvas, noised to ``strength`` (0 to 1); a georeferenced one given without
-                place, bbox and size brings its own canvas.
+            image: start from this 8-bit image, noised to ``strength`` (0 to 1); where no size or bbox is given the canvas takes its size, and
+                from a georeferenced one without a place also its place.
             mask: of the same size, 1 = make anew; the pixels where it is 0 stay those of the image, bit for bit.
             width, height: pixels, multiples of ``spec.multiple``.
             withhold: what the model is not told although the canvas has it: some of "place", "gsd".
@@ -215,7 +215,7 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             raise InputError(f"withhold names {sorted(unknown)}; only place and gsd can be, leave others out instead")
         told_gsd = None if "gsd" in withhold else asked.ground_gsd or gsd
         acquisition = Acquisition(told_gsd, date, cloud_cover, sensor)
-        words = any(prompt) if isinstance(prompt, (list, tuple)) else bool(prompt)
+        words = any(any(p) if isinstance(p, (list, tuple)) else bool(p) for p in (prompt, negative_prompt))
         given = {"prompt": words, "layout": layout is not None, "edges": edges is not None}
         check_request(spec, asked, acquisition, **given, cropped=cropped, width=width, height=height)
         if self.acquisition_encoder is not None:
@@ -341,6 +341,9 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             raise InputError(f"a canvas came together with {', '.join(also)}; it says all of that, so leave them out")
         if canvas is None and not also and isinstance(image, GeoImage):
             return Canvas.like(image)
+        if image is not None and all(where[name] is None for name in ("bbox", "width", "height")):
+            size = image.size if isinstance(image, Image.Image) else np.shape(getattr(image, "array", image))[1::-1]
+            where = {**where, "width": size[0], "height": size[1]}
         return canvas or make_canvas(self.spec, notes, **where)
 
     def _start(

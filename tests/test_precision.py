@@ -1,5 +1,6 @@
 """Where and how it runs: what is chosen, what is refused, and what is done to a pipeline."""
 
+import numpy as np
 import pytest
 import torch
 from toys import toy_pipeline
@@ -114,3 +115,27 @@ def test_setting_xformers_falls_back_where_it_cannot_be_used():
     precision._attention = "xformers"
     q = torch.randn(1, 2, 4, 8)
     assert torch.isfinite(attention(q, q, q)).all()
+
+
+REQUEST = {"prompt": "a harbor", "seed": 7, "width": 64, "height": 64, "layout": np.full((64, 64), 4, np.uint8)}
+
+
+def pixels(pipe):
+    return pipe(**REQUEST).scenes[0].array.astype(int)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_gpu_makes_the_picture_of_the_cpu(dtype):
+    exact = pixels(toy_pipeline())
+    difference = np.abs(pixels(apply(toy_pipeline(), choose("cuda", dtype))) - exact)
+    assert difference.mean() < {"float32": 0.1, "float16": 2, "bfloat16": 8}[dtype]
+
+
+@pytest.mark.gpu
+def test_offloading_gives_the_same_picture():
+    plain, offloaded = apply(toy_pipeline(), choose("cuda")), apply(toy_pipeline(), choose("cpu"))
+    offloaded.to(dtype=torch.float16)
+    offloaded.enable_model_cpu_offload()
+    assert np.abs(pixels(offloaded) - pixels(plain)).max() <= 2
+    assert offloaded.vae.device.type == "cpu", "it went back"

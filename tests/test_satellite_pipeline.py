@@ -240,6 +240,11 @@ def test_box_is_made_in_the_models_multiple_and_cropped(pipe):
     assert out.images[0].size == (canvas.width, canvas.height)
 
 
+def test_box_of_a_width_is_cropped_too(pipe):
+    out = pipe("", bbox=(-95.36, 29.76, -95.3597, 29.76025), width=48, seed=1, num_inference_steps=1)
+    assert out.scenes[0].width == 48 and out.scenes[0].height % 16 and abs(out.scenes[0].transform.a - 29.2 / 48) < 0.02
+
+
 def test_box_below_the_smallest_size_is_cropped_from_it(pipe):
     out = pipe("", bbox=(-95.36, 29.76, -95.35995, 29.76004), gsd=0.5, seed=1, num_inference_steps=1)
     assert out.scenes[0].width < 16 and out.scenes[0].height < 16
@@ -324,6 +329,13 @@ def test_georeferenced_image_brings_its_canvas(pipe):
     moved = Canvas.around(Place(lon=-95.361, lat=29.76), 0.5, 32, 32).image(picture())
     with pytest.raises(InputError, match="lies elsewhere"):
         pipe(**REQUEST, image=moved)
+
+
+def test_canvas_takes_the_size_of_the_image(pipe):
+    image = Image.fromarray(picture().repeat(2, axis=1)[:, :56])
+    assert pipe("", image=image, seed=1, num_inference_steps=2).images[0].size == (56, 32)
+    scene = pipe("", image=picture(), place=HOUSTON, gsd=0.5, seed=1, num_inference_steps=2).scenes[0]
+    assert scene.array.shape == (32, 32, 3) and scene.place is not None
 
 
 # -- callbacks --------------------------------------------------------------------------------------------------------------

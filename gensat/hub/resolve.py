@@ -8,6 +8,7 @@ from pathlib import Path
 from gensat.errors import ModelError
 
 DEFAULT = "gensat-small"
+_NOT_FETCHED = ["*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl", "*.msgpack", "*.h5", "*.onnx"]  # only safetensors are read
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -41,7 +42,7 @@ def model_folder(name: str | os.PathLike[str], *, download: bool = False) -> Pat
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(text, local_files_only=not download))
+        return Path(snapshot_download(text, local_files_only=not download, ignore_patterns=_NOT_FETCHED))
     except Exception as error:  # every way a hub can fail has its own class
         hint = (
             "check the id and the network"

@@ -31,9 +31,10 @@ def check_weights(folder: Path, module: Any) -> None:
     """Compare the tensor names of a component's safetensors files with those of the loaded network.
 
     diffusers only warns about both, and a network with some random layers still makes pictures. Parts that are no diffusers network
-    (tokenizers, schedulers, text encoders) are not looked at. Raises ModelError naming the first few.
+    (tokenizers, schedulers, text encoders) or were quantised while loading are not looked at. Raises ModelError naming the first few.
     """
-    files = sorted(folder.glob("*.safetensors")) if isinstance(module, ModelMixin) else []
+    named_alike = isinstance(module, ModelMixin) and getattr(module, "hf_quantizer", None) is None
+    files = sorted(folder.glob("*.safetensors")) if named_alike else []
     found: dict[str, Any] = {}
     for file in files:
         with safe_open(file, framework="pt") as tensors:
