@@ -2,38 +2,28 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
-from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor, nn
 
 from .. import __version__
-from ..conditioning.bag import ConditionBag, ControlImage, PromptMap
-from ..conditioning.edges import load_edges
-from ..conditioning.layout import encode_layout
-from ..conditioning.place import place_arrays
-from ..conditioning.text import encode_text, load_minilm
+from ..conditioning.bag import PromptMap
 from ..diffusion.adapters import adapt
-from ..diffusion.codec import Codec
 from ..diffusion.guidance import Guidance
 from ..diffusion.loop import Known, Start, denoise
 from ..diffusion.schedule import settle
-from ..diffusion.windows import Window, WindowPlan
+from ..diffusion.windows import WindowPlan
 from ..errors import InputError
 from ..geo.canvas import Canvas
-from ..geo.layout import load_layout
 from ..hub.fingerprint import fingerprint
 from ..hub.request import check_request, make_canvas
-from ..hub.resolve import model_folder
 from ..hub.spec import ModelSpec
-from ..hub.weights import check_weights, import_components
 from ..types import Acquisition, GeoImage, Place
+from .base import ConditionedPipeline
 from .parts import choose_noise, describe, mask_pixels, spread_prompts, spread_seeds, start_pixels
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -54,75 +44,8 @@ class SatelliteOutput(BaseOutput):
     notes: list[str] = field(default_factory=list)
 
 
-class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
-    """Latent diffusion of satellite images; everything about the model that its weights do not say is in ``spec``.
-
-    Components: ``vae``, ``unet`` (any denoiser), ``scheduler``; optional ``text_encoder`` with ``tokenizer``, ``place_encoder``,
-    ``acquisition_encoder``, ``controlnet``.
-    """
-
-    model_cpu_offload_seq = "text_encoder->place_encoder->acquisition_encoder->controlnet->unet->vae"
-    _optional_components = ["text_encoder", "tokenizer", "place_encoder", "acquisition_encoder", "controlnet"]  # noqa: RUF012
-    _callback_tensor_inputs = ["latents"]  # noqa: RUF012
-
-    def __init__(
-        self,
-        vae: nn.Module,
-        unet: nn.Module,
-        scheduler: Any,
-        text_encoder: Any = None,
-        tokenizer: Any = None,
-        place_encoder: nn.Module | None = None,
-        acquisition_encoder: nn.Module | None = None,
-        controlnet: nn.Module | None = None,
-        spec: ModelSpec | None = None,
-    ):
-        super().__init__()
-        self.register_modules(
-            vae=vae,
-            unet=unet,
-            scheduler=scheduler,
-            text_encoder=text_encoder,
-            tokenizer=tokenizer,
-            place_encoder=place_encoder,
-            acquisition_encoder=acquisition_encoder,
-            controlnet=controlnet,
-        )
-        self.spec = spec or ModelSpec(name="unnamed")
-        self.folder: Path | None = None
-        self._interrupt = False
-        self._num_timesteps = 0
-
-    # -- saving and loading ---------------------------------------------------------------------------------------------
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "SatellitePipeline":
-        """Load a model folder, or a hub id that is cached (``local_files_only=False`` fetches it); only safetensors are read.
-
-        The spec comes from its ``gensat.json``, a text encoder that it leaves out from the package that the spec names.
-        Raises ModelError for weights that do not fit the networks.
-        """
-        folder = model_folder(pretrained_model_name_or_path, download=not kwargs.pop("local_files_only", True))
-        spec = kwargs.pop("spec", None) or ModelSpec.load(folder)
-        import_components(folder)
-        if spec.text_encoder == "minilm" and not (folder / "text_encoder").is_dir() and "text_encoder" not in kwargs:
-            kwargs["text_encoder"], kwargs["tokenizer"] = load_minilm()
-            if kwargs.get("torch_dtype") is not None:
-                kwargs["text_encoder"] = kwargs["text_encoder"].to(kwargs["torch_dtype"])
-        given = set(kwargs)
-        pipe = super().from_pretrained(str(folder), **{"use_safetensors": True, **kwargs})
-        for name, module in pipe.components.items():
-            if name not in given:
-                check_weights(folder / name, module)
-        pipe.spec, pipe.folder = spec, folder
-        return pipe
-
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Save every component, the text encoder included, and the spec: the folder stands alone."""
-        super().save_pretrained(save_directory, **kwargs)
-        self.spec.save(save_directory)
-
-    # -- the call -------------------------------------------------------------------------------------------------------
+class SatellitePipeline(ConditionedPipeline):
+    """Satellite images from words, a place, an acquisition, a layout and edges, from nothing or from an image."""
 
     @torch.no_grad()
     def __call__(
@@ -317,23 +240,6 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             images = images.permute(0, 2, 3, 1).numpy()
         return SatelliteOutput(images, scenes, notes) if return_dict else (images,)
 
-    # -- parts of the call ----------------------------------------------------------------------------------------------
-
-    @property
-    def codec(self) -> Codec:
-        """The VAE as the loop uses it."""
-        return Codec(self.vae)
-
-    @property
-    def interrupt(self) -> bool:
-        """Set ``_interrupt`` in a callback to stop after the current step, as in diffusers."""
-        return self._interrupt
-
-    @property
-    def num_timesteps(self) -> int:
-        """Evaluations of the schedule in the current call, as in diffusers."""
-        return self._num_timesteps
-
     def _canvas(self, canvas: Canvas | None, image: Any, where: dict[str, Any], notes: list[str]) -> Canvas:
         """The pixels asked for: given, of a georeferenced start image, or from place, bbox, CRS, gsd and size."""
         also = [name for name, value in where.items() if value is not None]
@@ -363,102 +269,6 @@ class SatellitePipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             return pixels, None, start, None
         cells = nn.functional.adaptive_max_pool2d(nn.functional.pad(area, pad), z.shape[-2:])
         return pixels, area, start, Known(start.latents, cells.expand(count, -1, -1, -1))
-
-    def _controls(
-        self,
-        made: Canvas,
-        asked: Canvas,
-        layout: Any,
-        legend: Any,
-        edges: Any,
-        scale: float | int,
-        notes: list[str],
-    ) -> tuple[list[ControlImage], float | None]:
-        """The control picture of layout and edges, and the share of the canvas that the layout covers."""
-        if legend is not None and layout is None:
-            raise InputError("a legend came without a layout; give the layout that it belongs to")
-        if layout is None and edges is None:
-            return [], None
-        if self.controlnet is None:
-            raise InputError(
-                f"model {self.spec.name} has no controlnet; leave layout and edges out, or load one that has"
-            )
-        if not 0 <= scale <= 10:
-            raise InputError(f"controlnet_conditioning_scale is {scale}; give 0 to 10, 1 is as trained")
-        classes = np.zeros((asked.height, asked.width), np.uint8)
-        coverage = None
-        if layout is not None:
-            plan = load_layout(layout, asked, legend=legend)
-            classes, coverage = plan.class_map, plan.coverage
-            notes += plan.notes
-        lines = None if edges is None else load_edges(edges, width=asked.width, height=asked.height)
-        pad = (0, made.width - asked.width, 0, made.height - asked.height)
-        control = nn.functional.pad(encode_layout(torch.from_numpy(classes).long(), lines), pad)
-        return [ControlImage(self.controlnet, control[:, None].to(self._execution_device), scale)], coverage
-
-    def _bag(
-        self,
-        canvas: Canvas,
-        centre: Place | None,
-        prompts: list[str] | PromptMap,
-        negative: list[str],
-        acquisition: Acquisition,
-        controls: list[ControlImage],
-        tell_place: bool,
-    ) -> ConditionBag:
-        factor = self.codec.factor
-        whole = Window(0, 0, canvas.height // factor, canvas.width // factor)
-
-        def place_of(window: Window) -> Place | None:
-            if centre is None or not tell_place:
-                return None
-            if window == whole:
-                return centre
-            rows, cols = window.row + window.height / 2, window.col + window.width / 2
-            lon, lat = (float(degrees) for degrees in canvas.places(rows * factor, cols * factor))
-            return Place(lon, lat) if np.isfinite([lon, lat]).all() else None  # beyond the edge of the projection
-
-        def text(words: Sequence[str]) -> tuple[Tensor, Tensor]:
-            return encode_text(self.text_encoder, self.tokenizer, words, max_length=self.spec.defaults.prompt_tokens)
-
-        def vector(places: Sequence[Place | None], acquisitions: Sequence[Acquisition]) -> Tensor:
-            parts = []
-            if self.place_encoder is not None:
-                parts.append(self.place_encoder(*place_arrays(places)))
-            if self.acquisition_encoder is not None:
-                parts.append(self.acquisition_encoder(*self.acquisition_encoder.arrays(acquisitions)))
-            return sum(parts[1:], parts[0])
-
-        has_vector = self.place_encoder is not None or self.acquisition_encoder is not None
-        return ConditionBag(
-            self.spec,
-            len(negative),
-            factor,
-            prompts=prompts,
-            negative=negative,
-            place_of=place_of,
-            acquisition=acquisition,
-            text=text if self.text_encoder is not None else None,
-            vector=vector if has_vector else None,
-            controls=controls,
-        )
-
-    def _on_step(self, callback: Any, wanted: set[str], notes: list[str]) -> Callable[[int, Tensor, Tensor], Any]:
-        """The loop's callback: progress bar, the user's callback, and a note when it stopped early."""
-        self._interrupt = False
-        bar = self.progress_bar(total=self._num_timesteps)
-
-        def on_step(i: int, t: Tensor, x: Tensor) -> Tensor | None:
-            bar.update()
-            changed = callback(self, i, t, {"latents": x} if wanted else {}) if callback is not None else None
-            if self._interrupt:
-                notes.append(f"interrupted after step {i + 1} of {self._num_timesteps}: the image is not finished")
-            if self._interrupt or i + 1 == self._num_timesteps:
-                bar.close()
-            latents = (changed or {}).get("latents", x)
-            return None if latents is x else latents
-
-        return on_step
 
 
 def _grown(pixels: int, spec: ModelSpec, cropped: bool) -> int:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
 import socket
 import subprocess
@@ -164,10 +165,11 @@ def test_weights_of_another_size(folder):
     assert "cannot be loaded" in refused(folder)
 
 
-def test_unknown_network_class(folder):
+@pytest.mark.parametrize("place", [["gensat.models.denoiser", "Nothing"], ["gensat.models.nothing", "LatentDenoiser"]])
+def test_unknown_network_class(folder, place):
     index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps({**index, "unet": ["gensat.models.denoiser", "Nothing"]}))
-    assert "cannot be loaded" in refused(folder)
+    (folder / "model_index.json").write_text(json.dumps({**index, "unet": place}))
+    assert re.search("othing.*restore", refused(folder))
 
 
 def test_pickled_weights_are_never_run(folder, tmp_path):

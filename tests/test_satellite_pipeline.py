@@ -420,7 +420,7 @@ def test_text_encoder_of_the_package_is_read_when_the_folder_has_none(pipe, tmp_
         vae=pipe.vae, unet=pipe.unet, scheduler=pipe.scheduler, spec=toy_spec(text_encoder="minilm")
     )
     slim.save_pretrained(tmp_path)
-    monkeypatch.setattr("gensat.pipelines.satellite.load_minilm", toy_text)
+    monkeypatch.setattr("gensat.pipelines.base.load_minilm", toy_text)
     again = SatellitePipeline.from_pretrained(tmp_path)
     assert again.text_encoder is not None
     again.save_pretrained(tmp_path / "full")

@@ -3,7 +3,6 @@
 import copy
 import json
 
-import jsonschema
 import pytest
 from toys import toy_spec
 
@@ -27,6 +26,11 @@ BROKEN = [
     (("signals", "place", "colour"), 1, r"ModelSpec.signals.place has unknown entries \['colour'\]"),
     (("zoom",), 1, r"ModelSpec has unknown entries \['zoom'\]"),
 ]
+
+
+@pytest.fixture
+def jsonschema():
+    return pytest.importorskip("jsonschema", reason="jsonschema is not installed: it comes with gensat[dev]")
 
 
 def plain(spec):
@@ -59,19 +63,22 @@ def test_whole_numbers_stand_for_floats():
     assert spec.defaults.gsd == 1.0 and isinstance(spec.defaults.gsd, float)
 
 
-def test_schema_is_valid_and_accepts_specs():
+def test_schema_is_valid_and_accepts_specs(jsonschema):
     jsonschema.Draft202012Validator.check_schema(schema())
     for spec in (toy_spec(), ModelSpec(name="bare")):
         jsonschema.validate(plain(spec), schema())
 
 
 @pytest.mark.parametrize(("path", "value", "message"), BROKEN)
-def test_what_is_wrong_is_refused_by_name_and_by_the_schema(path, value, message):
-    data = changed(path, value)
+def test_what_is_wrong_is_refused_by_name(path, value, message):
     with pytest.raises(ModelError, match=f"{FILE}: {message}"):
-        ModelSpec.from_dict(data)
+        ModelSpec.from_dict(changed(path, value))
+
+
+@pytest.mark.parametrize(("path", "value"), [broken[:2] for broken in BROKEN])
+def test_what_is_wrong_is_refused_by_the_schema(path, value, jsonschema):
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(data, schema())
+        jsonschema.validate(changed(path, value), schema())
 
 
 def test_missing_entries_are_named():
@@ -79,8 +86,7 @@ def test_missing_entries_are_named():
     del data["name"]
     with pytest.raises(ModelError, match=r"ModelSpec is incomplete .*'name'"):
         ModelSpec.from_dict(data)
-    with pytest.raises(jsonschema.ValidationError, match="'name' is a required property"):
-        jsonschema.validate(data, schema())
+    assert schema()["required"] == ["name"]
 
 
 @pytest.mark.parametrize(
