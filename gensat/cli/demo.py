@@ -40,7 +40,6 @@ def demo(
 ) -> None:
     """Make example images with the shipped model: by words, by date, by map; as PNG and GeoTIFF, with a page."""
     screen = Screen(quiet=quiet, json=json)
-    out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     import gensat
     from gensat.assets import examples
@@ -49,6 +48,7 @@ def demo(
     with screen.listening():
         pipe = gensat.load(model, device=device, dtype=dtype.value)
         pipe.set_progress_bar_config(disable=True)
+        out.mkdir(parents=True, exist_ok=True)
         loaded = time.perf_counter() - started
         shown: list[tuple[str, str]] = []
         times: list[float] = []
