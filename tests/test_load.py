@@ -218,7 +218,7 @@ def test_a_shipped_name_is_its_folder(saved, monkeypatch):
     monkeypatch.setattr("gensat.hub.registry.shipped", lambda: {"toy": saved})
     assert model_folder("toy") == saved
     assert models_with()["layout"] == ["toy"] and models()["toy"].native_size == 64
-    assert "use one of toy, a folder" in refused("gensat-huge")
+    assert "use toy, a folder, or a hub id" in refused("gensat-huge")
 
 
 def test_a_saved_folder_loads_in_a_fresh_process(saved):

@@ -37,7 +37,7 @@ def model_folder(name: str | os.PathLike[str], *, download: bool = False) -> Pat
         raise ModelError(f"{path} is a file; give the folder of a model")
     if not _HUB_ID.fullmatch(text):
         raise ModelError(
-            f"no model is called {text!r}; give {', '.join([*shipped(), 'a folder'])}, or a hub id like owner/name"
+            f"no model is called {text!r}; use {', '.join([*shipped(), 'a folder'])}, or a hub id like owner/name"
         )
     from huggingface_hub import snapshot_download
 
