@@ -1,6 +1,7 @@
 # make demo: satellite images from the shipped model, into demo/.  make test: lint, types and the CPU test suite.
 # Both set up everything they need in .venv.
 PYTHON ?= python3
+MODEL ?= gensat-small
 BIN := .venv/bin
 
 .PHONY: demo test slow bench lint clean
@@ -16,7 +17,8 @@ slow: .venv/develops
 
 bench: .venv/develops
 	$(BIN)/python -m benchmarks.loop
-	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.startup --model $(MODEL)
+	$(BIN)/python -m benchmarks.speed --model $(MODEL)
 
 lint: .venv/develops
 	$(BIN)/ruff check .

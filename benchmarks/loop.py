@@ -1,11 +1,13 @@
 """Our loop against diffusers' StableDiffusionPipeline: same weights, scheduler, steps, initial latents, in one run.
 
-``python -m benchmarks.loop [--steps 20] [--runs 5]``. Rows marked "same numerics" give the same latents (the difference is printed);
-the others change numerics and say by how much.
+``python -m benchmarks.loop``, on the GPU where there is one. Rows marked "same numerics" give the same latents (the difference
+is printed); the others change numerics and say by how much.
 """
 
 import argparse
+import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,12 +15,12 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 import gensat
-from gensat.diffusion.precision import Precision, apply
+from gensat.conditioning.text import clear_text_cache
+from gensat.diffusion.precision import Precision, apply, choose
 from gensat.hub.spec import Defaults, ModelSpec, Signal
+from gensat.metrics.reconstruction import psnr_each
 
-from .common import pairs, table
-
-SIDE = 256
+from .common import Compared, machine, pairs, table
 
 
 def components() -> dict:
@@ -29,8 +31,6 @@ def components() -> dict:
         t: i for i, t in enumerate([*letters, *(c + "</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"])
     }
     with tempfile.TemporaryDirectory() as folder:
-        import json
-
         (Path(folder) / "vocab.json").write_text(json.dumps(vocabulary))
         (Path(folder) / "merges.txt").write_text("#version: 0.2\n")
         tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=77)
@@ -76,12 +76,8 @@ def components() -> dict:
     }
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
+def pipelines(steps: int, settings: Precision) -> tuple:
+    """diffusers' and ours on the same components."""
     parts = components()
     stock = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     spec = ModelSpec(
@@ -89,53 +85,59 @@ def main() -> None:
         signals={"prompt": Signal("tokens", null="empty_text")},
         size_limits=(64, 512),
         multiple=8,
-        defaults=Defaults(steps=options.steps, guidance_scale=7.5, prompt_tokens=77),
+        defaults=Defaults(steps=steps, guidance_scale=7.5, prompt_tokens=77),
     )
-    ours = gensat.SatellitePipeline(**parts, spec=spec)
+    ours = apply(gensat.SatellitePipeline(**parts, spec=spec), settings)
     for pipe in (stock, ours):
         pipe.set_progress_bar_config(disable=True)
-    rows = []
+    return stock, ours
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=9, help="pairs a row")
+    parser.add_argument("--side", type=int, default=256, help="pixels")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="float32", help="of both")
+    options = parser.parse_args()
+    settings = replace(choose(options.device, options.dtype), channels_last=False)
+    stock, ours = pipelines(options.steps, settings)
+    _, last = pipelines(options.steps, replace(settings, channels_last=True))  # the same weights, drawn again
+    size = {"width": options.side, "height": options.side}
+
+    def runners(count: int) -> tuple:
+        cells = (count, 4, options.side // 8, options.side // 8)
+        latents = torch.randn(cells, generator=torch.Generator().manual_seed(1)).to(settings.device, settings.dtype)
+        call = {"prompt": ["a harbor"] * count, "latents": latents, "num_inference_steps": options.steps, **size}
+
+        def of(pipe):
+            return lambda output="pt", **more: pipe(**call, guidance_scale=7.5, output_type=output, **more).images
+
+        return of(stock), of(ours), of(last)
+
+    def row(name: str, compared: Compared, quality: str) -> None:
+        rows.append((name, f"{compared.first:.2f}", f"{compared.second:.2f}", compared.text(), quality))
+
+    def latents_apart(theirs, mine) -> str:
+        return f"latents differ by {float((theirs('latent') - mine('latent')).abs().max()):.1e}"
+
+    rows: list[tuple] = []
     for count in (1, 4):
-        latents = torch.randn((count, 4, SIDE // 8, SIDE // 8), generator=torch.Generator().manual_seed(1))
-        prompts = ["a harbor"] * count
-
-        def run_stock(output="pt", latents=latents, prompts=prompts):
-            size = {"height": SIDE, "width": SIDE}
-            return stock(
-                prompts,
-                latents=latents,
-                num_inference_steps=options.steps,
-                guidance_scale=7.5,
-                output_type=output,
-                **size,
-            ).images
-
-        def run_ours(output="pt", latents=latents, prompts=prompts, **more):
-            return ours(prompts, latents=latents, width=SIDE, height=SIDE, output_type=output, **more).images
-
-        difference = float((run_stock("latent") - run_ours("latent")).abs().max())
-        a, b, ratio = pairs(run_ours, run_stock, runs=options.runs)
-        rows.append((f"same numerics, batch {count}", f"{a:.2f}", f"{b:.2f}", f"{ratio:.2f}", f"{difference:.1e}"))
-        if count == 1:
-            half = lambda: run_ours(guidance_interval=(0.0, 0.5))  # noqa: E731
-            change = float((run_ours() - half()).abs().mean())
-            a, b, ratio = pairs(half, run_stock, runs=options.runs)
-            rows.append(
-                (
-                    "guidance on the first half of the steps",
-                    f"{a:.2f}",
-                    f"{b:.2f}",
-                    f"{ratio:.2f}",
-                    f"mean change {change:.3f}",
-                )
-            )
-    apply(ours, Precision(torch.device("cpu"), torch.float32, "torch", channels_last=True))
-    a, b, ratio = pairs(run_ours, run_stock, runs=options.runs)
-    rows.append(
-        ("channels-last for both (shared weights), batch 4", f"{a:.2f}", f"{b:.2f}", f"{ratio:.2f}", "rounding")
-    )
-    print(f"{torch.get_num_threads()} threads, {options.steps} steps, {SIDE} x {SIDE}, median of {options.runs} runs\n")
-    print(table(rows, ("case", "gensat s", "diffusers s", "ratio", "largest latent difference")))
+        theirs, mine, _ = runners(count)
+        row(f"same numerics, batch {count}", pairs(mine, theirs, runs=options.runs), latents_apart(theirs, mine))
+    theirs, mine, _ = runners(1)
+    fresh = lambda: (clear_text_cache(), mine())  # noqa: E731
+    row("same numerics, batch 1, prompts not cached", pairs(fresh, theirs, runs=options.runs), "same")
+    half = lambda: mine(guidance_interval=(0.0, 0.5))  # noqa: E731
+    quality = f"PSNR {float(psnr_each(half().float().cpu(), mine().float().cpu())):.1f} dB"
+    row("guidance on the first half of the steps", pairs(half, theirs, runs=options.runs), quality)
+    theirs, _, mine = runners(4)
+    row("channels-last, batch 4", pairs(mine, theirs, runs=options.runs), latents_apart(theirs, mine))
+    what = f"{settings.describe()}, {options.steps} steps, {options.side} x {options.side}"
+    print(f"{machine()}; {what}; {options.runs} pairs\n")
+    print(table(rows, ("case", "gensat s", "diffusers s", "ratio", "against diffusers' (PSNR: our full guidance)")))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def encode_text(
     """States of the text encoder's last layer for each prompt, on its device and in its dtype.
 
     ``max_length`` counts tokens with the special ones (77, or what the tokenizer says if less, when None); a longer
-    prompt is cut and the cut words are logged once. ``padding``, "max_length" or "longest", says how far the result is
+    prompt is cut, which ``cut_notes`` says and is logged once. ``padding``, "max_length" or "longest", says how far the result is
     filled with masked zeros. A CLIP tower always sees ``max_length`` tokens and nothing is masked: the denoisers of
     Stable Diffusion were trained to look at the states of the padding too. ``clip_skip=k`` takes the states k layers
     before the last one, through the final norm if the tower has one (1 = penultimate, as in diffusers).
@@ -81,14 +81,14 @@ def encode_text(
         raise InputError(f"the prompts are {prompts!r}; give a list with one string per image")
     if padding not in ("max_length", "longest"):
         raise InputError(f"no padding is called {padding!r}; use max_length or longest")
-    if max_length is None:
-        max_length = min(_DEFAULT_LENGTH, tokenizer.model_max_length)
+    max_length = _length(tokenizer, max_length)
     _check(text_encoder, tokenizer, max_length, clip_skip)
     clip = "clip" in text_encoder.config.model_type
 
     states = []
+    for note in cut_notes(tokenizer, prompts, max_length):
+        _warn_once(note)
     for prompt in prompts:
-        _warn_if_cut(tokenizer, prompt, max_length)
         ids = tokenizer(
             prompt, truncation=True, max_length=max_length, padding="max_length" if clip else False, return_tensors="pt"
         ).input_ids
@@ -98,6 +98,18 @@ def encode_text(
     length = max_length if padding == "max_length" else int(lengths.max())
     tokens = torch.stack([pad(state, (0, 0, 0, length - len(state))) for state in states])
     return TextStates(tokens, (torch.arange(length) < lengths[:, None]).to(tokens.device))
+
+
+def cut_notes(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_length: int | None = None) -> list[str]:
+    """A sentence for each different prompt of which ``encode_text`` drops the end: how many tokens, and which words."""
+    room = _length(tokenizer, max_length) - tokenizer.num_special_tokens_to_add()
+    notes = []
+    for prompt in dict.fromkeys(prompts):
+        ids = tokenizer(prompt, add_special_tokens=False, truncation=False, padding=False, verbose=False).input_ids
+        if len(ids) > room:
+            cut = str(tokenizer.decode(ids[room:])).strip()
+            notes.append(f"a prompt has {len(ids)} tokens and the model reads {room}: {cut!r} was cut")
+    return notes
 
 
 def clear_text_cache() -> None:
@@ -115,16 +127,13 @@ def _check(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_len
         raise InputError(f"clip_skip is {clip_skip}; give 0 to {encoder.config.num_hidden_layers - 1}")
 
 
-def _warn_if_cut(tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: int) -> None:
-    room = max_length - tokenizer.num_special_tokens_to_add()
-    ids = tokenizer(prompt, add_special_tokens=False, truncation=False, padding=False, verbose=False).input_ids
-    if len(ids) > room:
-        _warn_once(prompt, max_length, str(tokenizer.decode(ids[room:])).strip())
+def _length(tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> int:
+    return min(_DEFAULT_LENGTH, tokenizer.model_max_length) if max_length is None else max_length
 
 
 @lru_cache(maxsize=1024)
-def _warn_once(prompt: str, max_length: int, cut: str) -> None:
-    logger.warning("The prompt is longer than %d tokens; shorten it, this part was cut: %r", max_length, cut)
+def _warn_once(note: str) -> None:
+    logger.info("%s", note)  # pipelines say it in their notes
 
 
 def _cached_states(encoder: PreTrainedModel, ids: Int[Tensor, "1 n"], clip_skip: int | None) -> Float[Tensor, "n d"]:

@@ -3,25 +3,19 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 import gensat
+from gensat.geo.display import contact_sheet
 from gensat.geo.layout import load_layout
 from gensat.geo.legend import colourise
 from gensat.train.captions import CLASSES
 
 HERE = Path(__file__).parent
-SIDE = 128
 
 
 def grid(rows: list[list[np.ndarray]], path: Path) -> None:
-    """Save rows of images as one picture, scaled to 128 px each."""
-    small = [
-        [np.asarray(Image.fromarray(x).resize((SIDE, SIDE), Image.Resampling.LANCZOS)) for x in row] for row in rows
-    ]
-    Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in small])).save(
-        HERE / "images" / path, quality=88
-    )
+    """Save rows of images as one picture."""
+    contact_sheet([x for row in rows for x in row], len(rows[0])).save(HERE / "images" / path, quality=88)
 
 
 def main() -> None:
@@ -32,20 +26,20 @@ def main() -> None:
     def make(prompt: str, count: int, **about) -> list[np.ndarray]:
         return [s.array for s in pipe([prompt] * count, seed=0, **about).scenes]
 
-    columns = [make(f"an aerial image of {words[0]}", 3, gsd=0.3, sensor="aerial") for words in CLASSES.values()]
+    columns = [make(f"an aerial image of {words[0]}", 2, gsd=0.3, sensor="aerial") for words in CLASSES.values()]
     half = len(columns) // 2
-    grid([[c[i] for c in part] for part in (columns[:half], columns[half:]) for i in range(3)], "classes.jpg")
+    grid([[c[i] for c in part] for part in (columns[:half], columns[half:]) for i in range(2)], "classes.jpg")
 
     houston, uganda = gensat.Place(-95.55, 29.75), gensat.Place(32.5948, 0.3510)
     rows = [
-        make("houses in Houston, Texas", 8, place=houston, gsd=0.47, date="2017-07"),
-        make("a flooded neighborhood in Houston", 8, place=houston, gsd=0.47, date="2017-08-31"),
-        make("", 8, place=uganda, gsd=0.1),
-        make("", 8, place=gensat.Place(-54.5, -25.45), gsd=30.0),
-        make("", 8, place=gensat.Place(-112.0, 33.4), gsd=15.0),
+        make("houses in Houston, Texas", 6, place=houston, gsd=0.47, date="2017-07"),
+        make("a flooded neighborhood in Houston", 6, place=houston, gsd=0.47, date="2017-08-31"),
+        make("", 6, place=uganda, gsd=0.1),
+        make("", 6, place=gensat.Place(-54.5, -25.45), gsd=30.0),
+        make("", 6, place=gensat.Place(-112.0, 33.4), gsd=15.0),
     ]
     grid(rows, "places.jpg")
-    grid([make("", 8, gsd=gsd) for gsd in (0.1, 0.3, 0.5, 1.0, 5.0, 15.0, 30.0)], "gsd.jpg")
+    grid([make("", 6, gsd=gsd) for gsd in (0.1, 0.3, 0.5, 1.0, 5.0, 15.0, 30.0)], "gsd.jpg")
 
     if pipe.controlnet is not None:
         village, place = HERE.parent / "assets/examples/village.geojson", gensat.Place(16.862323, 52.273249)

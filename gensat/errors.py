@@ -1,5 +1,8 @@
 """The one family of exceptions: each message is a sentence that ends with what to do."""
 
+from numbers import Real
+from typing import Any
+
 
 class GensatError(Exception):
     """Base of everything gensat raises on purpose; ``exit_code`` is what the command line returns for it."""
@@ -25,3 +28,10 @@ class Interrupted(GensatError):
     """The user stopped the work."""
 
     exit_code = 130
+
+
+def require_number(value: Any, what: str) -> float:
+    """``value`` as a float; InputError naming ``what`` it should have been when it is no number (a text or a bool is none)."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InputError(f"{what} is {value!r}; give a number")
+    return float(value)

@@ -20,7 +20,7 @@ from PIL import Image
 from pyproj import CRS
 
 from gensat.dates import PartialDate
-from gensat.errors import InputError
+from gensat.errors import InputError, require_number
 from gensat.geo.crs import (
     ground_sampling_distance,
     parse_crs,
@@ -53,8 +53,8 @@ class Place:
     lat: float | int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lon", float(self.lon))
-        object.__setattr__(self, "lat", float(self.lat))
+        object.__setattr__(self, "lon", require_number(self.lon, "longitude"))
+        object.__setattr__(self, "lat", require_number(self.lat, "latitude"))
         if not (math.isfinite(self.lon) and math.isfinite(self.lat)):
             raise InputError(f"place lon={self.lon} lat={self.lat} is not finite; give both in degrees")
         if not -90 <= self.lat <= 90:
@@ -105,14 +105,18 @@ class Acquisition:
         cloud_cover: float | int | None = None,
         sensor: str | None = None,
     ) -> None:
+        gsd = None if gsd is None else require_number(gsd, "gsd")
+        cloud_cover = None if cloud_cover is None else require_number(cloud_cover, "cloud cover")
         if gsd is not None and not (math.isfinite(gsd) and gsd > 0):
-            raise InputError(f"gsd {gsd} is not a ground sampling distance; give metres per pixel above 0")
+            raise InputError(f"gsd {gsd:g} is not a ground sampling distance; give metres per pixel above 0")
         if cloud_cover is not None and not 0 <= cloud_cover <= 1:
             hint = f"; {cloud_cover:g} percent is {cloud_cover / 100:g}" if 1 < cloud_cover <= 100 else "; give 0 to 1"
             raise InputError(f"cloud cover {cloud_cover:g} is not a fraction from 0 to 1{hint}")
-        object.__setattr__(self, "gsd", None if gsd is None else float(gsd))
+        object.__setattr__(self, "gsd", gsd)
         object.__setattr__(self, "date", PartialDate.parse(date))
-        object.__setattr__(self, "cloud_cover", None if cloud_cover is None else float(cloud_cover))
+        object.__setattr__(self, "cloud_cover", cloud_cover)
+        if not isinstance(sensor, str | None):
+            raise InputError(f"sensor is {sensor!r}; give its name, such as 'sentinel-2'")
         object.__setattr__(self, "sensor", (sensor or "").strip().lower() or None)
 
     def __bool__(self) -> bool:
@@ -211,6 +215,8 @@ class GeoImage:
         if array.dtype.name not in DTYPES:
             raise InputError(f"image array has type {array.dtype}; convert it to one of {', '.join(DTYPES)}")
         if transform is not None:
+            if not (isinstance(transform, Affine) and np.isfinite(transform[:6]).all()):
+                raise InputError(f"transform is {transform!r}; give a finite affine.Affine, as rasterio does")
             require_north_up(transform)
         if valid is not None and (valid.shape != array.shape[:2] or valid.dtype != bool):
             raise InputError(

@@ -1,6 +1,7 @@
 """What the pipelines of gensat share: their components, the spec, saving and loading, and conditions for the loop."""
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ..hub.resolve import model_folder
 from ..hub.spec import ModelSpec
 from ..hub.weights import check_weights, import_components
 from ..types import Acquisition, Place
+from .contract import FED, require_honoured
 
 
 class ConditionedPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
@@ -60,7 +62,7 @@ class ConditionedPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             acquisition_encoder=acquisition_encoder,
             controlnet=controlnet,
         )
-        self.spec = spec or ModelSpec(name="unnamed")
+        self.spec = require_honoured(spec or ModelSpec(name="unnamed"), acquisition_encoder)
         self.folder: Path | None = None
         self._interrupt = False
         self._num_timesteps = 0
@@ -84,8 +86,22 @@ class ConditionedPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         for name, module in pipe.components.items():
             if name not in given:
                 check_weights(folder / name, module)
-        pipe.spec, pipe.folder = spec, folder
+        pipe.spec, pipe.folder = require_honoured(spec, pipe.acquisition_encoder), folder
         return pipe
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> "ConditionedPipeline":
+        """A pipeline of this class on the components and the spec of another, each replaced where a keyword says so."""
+        # diffusers' own matches components by their exact annotated class, which "any denoiser" is not
+        dtype = kwargs.pop("torch_dtype", None)
+        shared = {name: module for name, module in pipeline.components.items() if name in cls._component_names()}
+        pipe = cls(**{**shared, "spec": getattr(pipeline, "spec", None), **kwargs})
+        pipe.folder = getattr(pipeline, "folder", None)
+        return pipe if dtype is None else pipe.to(dtype)
+
+    @classmethod
+    def _component_names(cls) -> set[str]:
+        return set(inspect.signature(cls.__init__).parameters) - {"self", "spec"}
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save every component, the text encoder included, and the spec: the folder stands alone."""
@@ -107,6 +123,18 @@ class ConditionedPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """Evaluations of the schedule in the current call, as in diffusers."""
         return self._num_timesteps
 
+    def _takes(self, signal: str) -> bool:
+        """Whether the model knows the signal and the component that encodes it is loaded."""
+        return signal in self.spec.signals and getattr(self, FED[signal][1], None) is not None
+
+    def _require_components(self, given: Mapping[str, bool]) -> None:
+        """Refuse conditions whose encoder was left out when the pipeline was loaded."""
+        for signal, wanted in given.items():
+            if wanted and not self._takes(signal):
+                raise InputError(
+                    f"this pipeline was loaded without its {FED[signal][1]}, which {signal} needs; load it, or leave {signal} out"
+                )
+
     def _controls(
         self,
         made: Canvas,
@@ -122,10 +150,6 @@ class ConditionedPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             raise InputError("a legend came without a layout; give the layout that it belongs to")
         if layout is None and edges is None:
             return [], None
-        if self.controlnet is None:
-            raise InputError(
-                f"model {self.spec.name} has no controlnet; leave layout and edges out, or load one that has"
-            )
         if not 0 <= scale <= 10:
             raise InputError(f"controlnet_conditioning_scale is {scale}; give 0 to 10, 1 is as trained")
         classes = np.zeros((asked.height, asked.width), np.uint8)

@@ -21,15 +21,17 @@ def spread_seeds(seed: int | Sequence[int] | None, count: int) -> list[int]:
     """One seed per image: seed, seed + 1, ... from one number, or the numbers given; random ones from None."""
     if seed is None:
         seed = int(torch.randint(0, 2**31 - 1, (1,)))
-    if isinstance(seed, (int, np.integer)):
-        return [int(seed) + i for i in range(count)]
-    if len(seed) != count:
-        raise InputError(f"{len(seed)} seeds for {count} images; give one, or one per image")
-    return [int(s) for s in seed]
+    seeds = [seed + i for i in range(count)] if isinstance(seed, (int, np.integer)) else seed
+    listed = isinstance(seeds, Sequence) and not isinstance(seeds, str)
+    if not listed or not all(isinstance(s, (int, np.integer)) for s in seeds):
+        raise InputError(f"seed is {seed!r}; give a whole number, or a list of one per image")
+    if len(seeds) != count:
+        raise InputError(f"{len(seeds)} seeds for {count} images; give one, or one per image")
+    return [int(s) for s in seeds]
 
 
 def spread_prompts(
-    prompt: str | Sequence[str] | PromptMap, negative: str | Sequence[str] | None, repeat: int
+    prompt: str | Sequence[str] | PromptMap | None, negative: str | Sequence[str] | None, repeat: int
 ) -> tuple[list[str] | PromptMap, list[str]]:
     """Prompt (or its map) and negative prompt of each image, ``repeat`` images per prompt."""
     if repeat < 1:
@@ -38,8 +40,10 @@ def spread_prompts(
     if callable(prompt):
         words, count = prompt, repeat
     else:
-        words = [p for p in ([prompt] if isinstance(prompt, str) else prompt) for _ in range(repeat)]
+        words = [p for p in ([prompt or ""] if isinstance(prompt, str | None) else prompt) for _ in range(repeat)]
         count = len(words)
+        if wrong := [p for p in words if not isinstance(p, str)]:
+            raise InputError(f"a prompt is {wrong[0]!r}; give a text, an empty one for no words")
     if not count:
         raise InputError("the list of prompts is empty; give one prompt per image, or an empty string for no words")
     if negative is None or isinstance(negative, str):
@@ -78,26 +82,66 @@ def choose_noise(
     return GivenNoise(latents, generators or None, origin), "latents"
 
 
-def start_pixels(image: GeoImage | Image.Image | np.ndarray, bands: Sequence[str], canvas: Canvas) -> Tensor:
-    """(1, bands, H, W) in [-1, 1] of an 8-bit image that has the size (and, if it has one, the place) of the canvas."""
+def image_size(image: GeoImage | Image.Image | np.ndarray | Tensor) -> tuple[int, int]:
+    """(width, height) of a start image; InputError for what is none."""
+    if isinstance(image, Image.Image):
+        return image.size
+    if isinstance(image, Tensor) and image.ndim in (3, 4):
+        return image.shape[-1], image.shape[-2]
+    pixels = image.array if isinstance(image, GeoImage) else image
+    if not isinstance(pixels, np.ndarray) or pixels.ndim not in (2, 3):
+        kind = type(image).__name__
+        raise InputError(
+            f"the image is a {kind}; give a GeoImage, a PIL image, an array (H, W, bands) or a tensor (1, bands, H, W)"
+        )
+    return pixels.shape[1], pixels.shape[0]
+
+
+def start_pixels(
+    image: GeoImage | Image.Image | np.ndarray | Tensor,
+    bands: Sequence[str],
+    canvas: Canvas,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """(1, bands, H, W) in [-1, 1] of an image that has the size (and, if it has one, the place) of the canvas.
+
+    Bands of a GeoImage are taken by name. Arrays (H, W, bands) hold 8-bit or float values in [0, 1], tensors (1, bands, H, W) floats in [0, 1], as in
+    diffusers. Raises InputError for anything else, and for pixels without a value that ``mask`` (1, 1, H, W) does not make anew.
+    """
+    image_size(image)  # refuses what is no image
     if isinstance(image, GeoImage):
-        if image.transform is not None and image.crs is not None and canvas.crs is not None:
-            apart = np.subtract(image.transform[:6], canvas.transform[:6])
-            if image.crs != canvas.crs or np.abs(apart).max() > 0.5 * canvas.transform.a:
-                raise InputError(
-                    "the image lies elsewhere than the canvas; leave out place, bbox and size to take its own"
-                )
-        image = image.array
+        _require_same_ground(image, canvas)
+        if image.valid is not None and (kept := ~image.valid & (mask is None or (mask[0, 0] < 1).numpy())).any():
+            raise InputError(
+                f"{kept.mean():.1%} of the image are pixels without a value; give a mask that makes them anew, or fill them"
+            )
+        pixels = np.stack([image.band(name) for name in bands], axis=-1)
     elif isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB") if len(bands) == 3 else image)
-    pixels = image[:, :, None] if image.ndim == 2 else image
+        pixels = np.asarray(image.convert("RGB") if len(bands) == 3 else image)
+    elif isinstance(image, Tensor):
+        pixels = image.detach().cpu().float().reshape(image.shape[-3:]).permute(1, 2, 0).numpy()
+    else:
+        pixels = image
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     wanted = (canvas.height, canvas.width, len(bands))
     if pixels.shape != wanted:
         shapes = [" x ".join(map(str, shape)) for shape in (pixels.shape, wanted)]
         raise InputError(f"the image is {shapes[0]}, the canvas needs {shapes[1]}; resize it, or change the size")
-    if pixels.dtype != np.uint8:
-        raise InputError(f"the image is {pixels.dtype}; give 8-bit pixels")
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    if pixels.dtype == np.uint8:
+        pixels = pixels / np.float32(255)
+    elif pixels.dtype.kind != "f" or not (pixels.min() >= 0 and pixels.max() <= 1):  # written so that NaN fails too
+        raise InputError(
+            f"the image is {pixels.dtype} from {pixels.min():g} to {pixels.max():g}; give 8-bit pixels or floats in 0 to 1"
+        )
+    return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None] * 2 - 1
+
+
+def _require_same_ground(image: GeoImage, canvas: Canvas) -> None:
+    if image.transform is None or image.crs is None or canvas.crs is None:
+        return
+    apart = np.subtract(image.transform[:6], canvas.transform[:6])
+    if image.crs != canvas.crs or np.abs(apart).max() > 0.5 * canvas.transform.a:
+        raise InputError("the image lies elsewhere than the canvas; leave out place, bbox and size to take its own")
 
 
 def mask_pixels(mask: np.ndarray | Image.Image, canvas: Canvas) -> Tensor:
@@ -119,3 +163,19 @@ def describe(source: Any) -> str:
     if isinstance(source, (str, Path)):
         return Path(source).name
     return f"{type(source).__name__} in memory"
+
+
+def active_loras(denoiser: Any) -> dict[str, float] | None:
+    """Weight of every LoRA that changes the denoiser's output now, by adapter name; None where there is none."""
+    if not getattr(denoiser, "peft_config", None):
+        return None
+    from peft.tuners.lora import LoraLayer
+
+    weights: dict[str, float] = {}
+    for layer in denoiser.modules():
+        if isinstance(layer, LoraLayer) and not layer.disable_adapters:
+            for name in layer.active_adapters:
+                if name in layer.scaling:
+                    trained = layer.lora_alpha[name] / layer.r[name]  # the scaling that is weight 1
+                    weights[name] = round(layer.scaling[name] / trained, 6)
+    return weights or None

@@ -1,7 +1,7 @@
 """Satellite images from words, a place, an acquisition and a map, with coordinates on them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,29 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..conditioning.bag import PromptMap
+from ..conditioning.text import cut_notes
 from ..diffusion.adapters import adapt
 from ..diffusion.guidance import Guidance
 from ..diffusion.loop import Known, Start, denoise
 from ..diffusion.schedule import settle
 from ..diffusion.windows import WindowPlan
-from ..errors import InputError
+from ..errors import InputError, require_number
 from ..geo.canvas import Canvas
 from ..hub.fingerprint import fingerprint
 from ..hub.request import check_request, make_canvas
 from ..hub.spec import ModelSpec
 from ..types import Acquisition, GeoImage, Place
 from .base import ConditionedPipeline
-from .parts import choose_noise, describe, mask_pixels, spread_prompts, spread_seeds, start_pixels
+from .parts import (
+    active_loras,
+    choose_noise,
+    describe,
+    image_size,
+    mask_pixels,
+    spread_prompts,
+    spread_seeds,
+    start_pixels,
+)
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
@@ -50,7 +60,7 @@ class SatellitePipeline(ConditionedPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | Sequence[str] | PromptMap = "",
+        prompt: str | Sequence[str] | PromptMap | None = "",
         negative_prompt: str | Sequence[str] | None = None,
         *,
         place: Place | None = None,
@@ -64,7 +74,7 @@ class SatellitePipeline(ConditionedPipeline):
         layout: Any = None,
         legend: Any = None,
         edges: Any = None,
-        image: GeoImage | Image.Image | np.ndarray | None = None,
+        image: GeoImage | Image.Image | np.ndarray | Tensor | None = None,
         strength: float | int = 0.8,
         mask: np.ndarray | Image.Image | None = None,
         width: int | None = None,
@@ -102,19 +112,21 @@ class SatellitePipeline(ConditionedPipeline):
             sensor: one of the names the model knows.
             layout: class map, see ``gensat.geo.layout.load_layout``; ``legend`` says what its codes mean.
             edges: picture or (H, W) array in [0, 1] of the size of the canvas.
-            image: start from this 8-bit image, noised to ``strength`` (0 to 1); where no size or bbox is given the canvas takes its size, and
-                from a georeferenced one without a place also its place.
+            image: start from this image, noised to ``strength`` (0 to 1): 8-bit, or floats in 0 to 1; bands of a GeoImage are taken by name. Where
+                no size or bbox is given the canvas takes its size, and from a georeferenced one without a place also its place.
             mask: of the same size, 1 = make anew; the pixels where it is 0 stay those of the image, bit for bit.
             width, height: pixels, multiples of ``spec.multiple``.
             withhold: what the model is not told although the canvas has it: some of "place", "gsd".
             snap: move the origin onto the noise grid, so that overlapping requests share their noise exactly.
-            num_inference_steps, guidance_scale, place_guidance_scale: defaults in the spec; a place scale of its own guides the place apart from the text.
+            num_inference_steps: denoising steps, 1 or more; as the spec says when not given.
+            guidance_scale, place_guidance_scale: 0 to 100, 1 is no guidance; as the spec says when not given. A place scale of its own guides the
+                place apart from the text.
             guidance_rescale, guidance_interval: see ``gensat.diffusion.guidance.Guidance``.
-            controlnet_conditioning_scale: strength of layout and edges.
+            controlnet_conditioning_scale: strength of layout and edges, 0 to 10; 1 is as trained.
             num_images_per_prompt: images for each prompt.
             seed: of the world-anchored noise field: n images get seed, seed + 1, ...; or one per image. Random when not given.
             generator, latents: as in diffusers; they replace the noise field, and the tags say so.
-            max_batch: latents in one call of the denoiser at most.
+            max_batch: windows times guidance branches in one call of the denoiser at most, each for all images; 1 or more.
             output_type: "pil", "np", "pt" or "latent".
             callback_on_step_end: as in diffusers, called with (pipe, step, timestep, {"latents": ...}).
 
@@ -126,6 +138,11 @@ class SatellitePipeline(ConditionedPipeline):
         wanted = set(getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs))
         if unknown := wanted - set(self._callback_tensor_inputs):
             raise InputError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; only latents can be asked for")
+        if not isinstance(place, Place | None):
+            raise InputError(f"place is {place!r}; give gensat.Place(lon=..., lat=...) in degrees")
+        if max_batch < 1:
+            raise InputError(f"max_batch is {max_batch}; give 1 or more")
+        gsd = None if gsd is None else require_number(gsd, "gsd")
         spec, codec = self.spec, self.codec
         notes: list[str] = []
         where = {"place": place, "bbox": bbox, "crs": crs, "gsd": gsd, "width": width, "height": height}
@@ -140,13 +157,22 @@ class SatellitePipeline(ConditionedPipeline):
         acquisition = Acquisition(told_gsd, date, cloud_cover, sensor)
         words = any(any(p) if isinstance(p, (list, tuple)) else bool(p) for p in (prompt, negative_prompt))
         given = {"prompt": words, "layout": layout is not None, "edges": edges is not None}
-        check_request(spec, asked, acquisition, **given, cropped=cropped, width=width, height=height)
+        check_request(spec, asked, acquisition, **given, cropped=cropped)
+        others = replace(acquisition, gsd=None)
+        self._require_components({**given, "acquisition": bool(others)})
         if self.acquisition_encoder is not None:
             self.acquisition_encoder.arrays([acquisition])  # refuses an unknown sensor
-        if asked.place is not None and "place" not in spec.signals:
+        if asked.place is not None and not self._takes("place"):
             notes.append(f"model {spec.name} does not know places: this one only sets the coordinates")
+        if acquisition.gsd is not None and not self._takes("acquisition"):
+            notes.append(
+                f"model {spec.name} does not know ground sampling distances: this one only sets the coordinates"
+            )
 
         prompts, negative = spread_prompts(prompt, negative_prompt, num_images_per_prompt)
+        if self.tokenizer is not None:
+            told = negative if callable(prompts) else [*prompts, *negative]
+            notes += cut_notes(self.tokenizer, told, spec.defaults.prompt_tokens)
         seeds = spread_seeds(seed, len(negative))
         steps = spec.defaults.steps if num_inference_steps is None else num_inference_steps
         scale = spec.defaults.guidance_scale if guidance_scale is None else guidance_scale
@@ -157,7 +183,7 @@ class SatellitePipeline(ConditionedPipeline):
         origin, cells = made.cell_origin(codec.factor), (made.height // codec.factor, made.width // codec.factor)
         grid, shape = made.grid_name(codec.factor), (codec.channels, *cells)
         noise, source = choose_noise(seeds, grid, shape, origin=origin, generator=generator, latents=latents)
-        original, area, start, known = self._start(image, mask, strength, made, asked, len(seeds))
+        original, area, start, known = self._start(image, mask, strength, made, asked, len(seeds), origin)
         controls, coverage = self._controls(made, asked, layout, legend, edges, controlnet_conditioning_scale, notes)
 
         plan = WindowPlan(
@@ -201,6 +227,7 @@ class SatellitePipeline(ConditionedPipeline):
             "model": spec.name,
             "model_hash": fingerprint(self),
             "model_licence": spec.licence,
+            "lora": active_loras(self.unet),
             "place": None if asked.place is None else (place or asked.place).to_dict(),
             "withheld": list(withhold) or None,
             "acquisition": acquisition.to_dict(),
@@ -245,30 +272,49 @@ class SatellitePipeline(ConditionedPipeline):
         also = [name for name, value in where.items() if value is not None]
         if canvas is not None and also:
             raise InputError(f"a canvas came together with {', '.join(also)}; it says all of that, so leave them out")
-        if canvas is None and not also and isinstance(image, GeoImage):
-            return Canvas.like(image)
+        if canvas is None and isinstance(image, GeoImage) and (image.georeferenced or not also):
+            if all(where[name] is None for name in ("place", "bbox", "crs")):
+                return _like(image, where)
         if image is not None and all(where[name] is None for name in ("bbox", "width", "height")):
-            size = image.size if isinstance(image, Image.Image) else np.shape(getattr(image, "array", image))[1::-1]
-            where = {**where, "width": size[0], "height": size[1]}
+            where = {**where, **dict(zip(("width", "height"), image_size(image), strict=True))}
         return canvas or make_canvas(self.spec, notes, **where)
 
     def _start(
-        self, image: Any, mask: Any, strength: float | int, made: Canvas, asked: Canvas, count: int
+        self,
+        image: Any,
+        mask: Any,
+        strength: float | int,
+        made: Canvas,
+        asked: Canvas,
+        count: int,
+        origin: tuple[int, int],
     ) -> tuple[Tensor | None, Tensor | None, Start | None, Known | None]:
         """Pixels and mask of the canvas asked for, and what the loop takes of them."""
         if image is None:
             if mask is not None:
                 raise InputError("a mask came without an image; give the image to be changed")
             return None, None, None, None
-        pixels = start_pixels(image, self.spec.bands, asked)
         area = None if mask is None else mask_pixels(mask, asked)
+        pixels = start_pixels(image, self.spec.bands, asked, area)
         pad = (0, made.width - asked.width, 0, made.height - asked.height)
-        z = self.codec.encode(nn.functional.pad(pixels, pad, mode="replicate").to(self._execution_device))
+        z = self.codec.encode(nn.functional.pad(pixels, pad, mode="replicate").to(self._execution_device), origin)
         start = Start(z.expand(count, -1, -1, -1), strength)
         if area is None:
             return pixels, None, start, None
         cells = nn.functional.adaptive_max_pool2d(nn.functional.pad(area, pad), z.shape[-2:])
         return pixels, area, start, Known(start.latents, cells.expand(count, -1, -1, -1))
+
+
+def _like(image: GeoImage, where: dict[str, Any]) -> Canvas:
+    """The canvas of a start image, whose size and gsd a request may repeat but not change."""
+    canvas = Canvas.like(image)
+    for name, own in (("width", canvas.width), ("height", canvas.height), ("gsd", canvas.ground_gsd)):
+        asked = where[name]
+        if asked is not None and (own is None or abs(require_number(asked, name) / own - 1) > 0.01):
+            raise InputError(
+                f"the image has a {name} of {own:g}, {asked:g} was asked for; leave it out, or resample the image"
+            )
+    return canvas
 
 
 def _grown(pixels: int, spec: ModelSpec, cropped: bool) -> int:

@@ -1,4 +1,3 @@
-import dataclasses
 import math
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from pyproj import CRS, Geod
 
 from gensat.errors import InputError
-from gensat.geo.canvas import Canvas, require_multiple
+from gensat.geo.canvas import Canvas
 from gensat.geo.crs import from_lonlat, utm_crs
 from gensat.types import GeoImage, Place
 
@@ -105,9 +104,61 @@ def test_own_crs_must_be_in_metres():
     assert Canvas.around(HOUSTON, 1, 8, 8, crs="EPSG:26915").crs.to_epsg() == 26915
 
 
-def test_web_mercator_reports_its_true_ground_sampling_distance():
-    canvas = Canvas.around(Place(10, 60), 10, 64, 64, crs=3857)
-    assert canvas.gsd == 10 and canvas.ground_gsd == pytest.approx(5.0, rel=0.01)
+def _square_ground(canvas):
+    """Metres on the ground across and down the middle pixel."""
+    row, col = canvas.height / 2, canvas.width / 2
+    lon, lat = canvas.places([row, row, row - 0.5, row + 0.5], [col - 0.5, col + 0.5, col, col])
+    return Geod(ellps="WGS84").inv(lon[::2], lat[::2], lon[1::2], lat[1::2])[2]
+
+
+@pytest.mark.parametrize(
+    ("place", "crs"),
+    [
+        (Place(10, 65), "EPSG:3857"),
+        (Place(-95.36, 29.76), "EPSG:32633"),  # a UTM zone 110 degrees off
+        (Place(20, 60), "EPSG:3413"),  # polar stereographic, 4 percent
+        (Place(0, -90), "EPSG:3031"),
+    ],
+)
+def test_gsd_is_metres_on_the_ground_where_the_crs_stretches(place, crs):
+    canvas = Canvas.around(place, 0.5, 64, 48, crs=crs)
+    assert canvas.ground_gsd == pytest.approx(0.5, rel=1e-6)
+    assert _square_ground(canvas) == pytest.approx([0.5, 0.5], rel=0.01)
+    assert abs(canvas.transform.a / 0.5 - 1) > 0.02 and canvas.gsd == canvas.transform.a
+    np.testing.assert_allclose(canvas.pixels(place.lon, place.lat), (24, 32), atol=0.01)
+
+
+def test_bbox_in_a_crs_that_stretches_has_its_gsd_on_the_ground():
+    box = (10, 64.9, 10.4, 65.3)
+    canvas = Canvas.from_bbox(box, 30, crs=3857)
+    assert canvas.ground_gsd == pytest.approx(30, rel=1e-4)
+    left, bottom, right, top = canvas.bounds
+    x, y = from_lonlat(canvas.crs, box[::2], box[1::2])
+    assert left == pytest.approx(x[0]) and top == pytest.approx(y[1]) and right >= x[1] and bottom <= y[0]
+    with pytest.raises(InputError, match=rf"at 30 m is .* give width {canvas.width} or"):
+        Canvas.from_bbox(box, 30, width=2 * canvas.width, crs=3857)
+    # 200 km are counted on the ground too: 235 km of Web Mercator are 100 km at 65 N.
+    assert Canvas.around(Place(10, 65), 100, 1000, 8, crs=3857).width == 1000
+
+
+@pytest.mark.parametrize("code", [32615, 32614, 5070, 26915])
+def test_grids_within_2_percent_of_the_ground_keep_the_gsd_exactly(code):
+    canvas = Canvas.around(HOUSTON, 0.5, 64, 64, crs=code)
+    assert canvas.transform.a == canvas.gsd == canvas.ground_gsd == 0.5
+
+
+@pytest.mark.parametrize(("crs", "lat"), [("EPSG:3857", 75), ("EPSG:4087", 60), ("EPSG:6933", 60), ("EPSG:3031", 60)])
+def test_crs_too_distorted_at_the_place_is_refused(crs, lat):
+    with pytest.raises(InputError, match=r"is not made for lon=10 lat=\d+; give a CRS of the region, or none for EPSG"):
+        Canvas.around(Place(10, lat), 1, 8, 8, crs=crs)
+
+
+def test_heights_of_a_crs_are_dropped():
+    for crs in ("EPSG:32615+5703", CRS.from_epsg(32615).to_3d()):
+        canvas = Canvas.around(HOUSTON, 1, 8, 8, crs=crs)
+        assert canvas.crs.to_epsg() == 32615 and len(canvas.crs.axis_info) == 2
+        image = GeoImage(np.zeros((5, 7, 3), np.uint8), crs=crs, transform=Affine(2, 0, 5e5, 0, -2, 4e6))
+        assert Canvas.like(image).crs.to_epsg() == 32615
 
 
 BOX = (-95.37, 29.75, -95.35, 29.77)
@@ -185,25 +236,8 @@ def test_canvas_over_200_km_is_refused():
     with pytest.raises(InputError, match=r"200.1 km long"):
         Canvas.around(HOUSTON, 100, 2001, 8)
     assert Canvas.around(HOUSTON, 100, 2000, 8).width == 2000
-
-
-def test_size_off_the_multiple_names_the_nearest_two():
-    with pytest.raises(InputError, match=r"width 250 is not a multiple of 8; use 248 or 256"):
-        require_multiple(250, 256, 8)
-    with pytest.raises(InputError, match=r"height 3 is not a multiple of 8; use 8$"):
-        Canvas.local(16, 3).require_multiple(8)
-    Canvas.local(16, 24).require_multiple(8)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([1, 8, 32, 64]))
-def test_padding_reaches_the_multiple_keeps_the_origin_and_is_cut_off_again(width, height, multiple):
-    canvas = dataclasses.replace(Canvas.around(HOUSTON, 2, 10, 10), width=width, height=height)
-    padded, inner = canvas.padded(multiple)
-    assert padded.width % multiple == padded.height % multiple == 0
-    assert 0 <= padded.width - width < multiple and 0 <= padded.height - height < multiple
-    assert padded.transform == canvas.transform
-    assert np.zeros((padded.height, padded.width))[inner].shape == (height, width)
+    with pytest.raises(InputError, match=r"960 km long"):
+        Canvas.local(32_000, 64, 30)
 
 
 @settings(max_examples=40, deadline=None)
@@ -248,6 +282,19 @@ def test_snapping_moves_less_than_half_a_cell_and_only_once():
     assert left % 4 == 0 and top % 4 == 0
     assert snapped.snapped(8) == snapped
     assert snapped.cell_origin(8) == canvas.cell_origin(8) == (-top / 4, left / 4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(-179, 178), st.floats(-79, 83), st.sampled_from([0.3, 0.5, 10.0]))
+def test_snapping_a_box_grows_it_outward(west, south, gsd):
+    box = (west, south, west + 40 * gsd / 1e5, south + 30 * gsd / 1e5)
+    canvas = Canvas.from_bbox(box, gsd)
+    snapped = canvas.snapped(8)
+    grown = np.array([-1, -1, 1, 1]) * (np.array(snapped.bounds) - canvas.bounds) / gsd  # pixels on each side
+    assert (grown > -0.01).all() and (grown < [8, 1, 1, 8]).all()
+    assert snapped.snapped(8) == snapped
+    cells = np.array([snapped.transform.c, snapped.transform.f]) / (8 * gsd)
+    np.testing.assert_allclose(cells, np.round(cells), atol=1e-6)
 
 
 def test_rows_of_cells_grow_southward():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 from rasterio.enums import ColorInterp
 from saved_toy import generate, generate_json, toy_folder
 from toys import toy_unet
@@ -60,6 +60,26 @@ def test_a_crs_can_be_chosen(tmp_path):
         assert np.allclose(~image.transform * (x, y), (16, 16), atol=0.01)
 
 
+def test_gsd_is_on_the_ground_in_a_crs_that_stretches_and_a_note_says_so(tmp_path, capsys):
+    for crs, lon, lat in (("EPSG:3857", 10, 65), ("EPSG:32633", -95.36, 29.76)):
+        where = ("--lon", lon, "--lat", lat, "--crs", crs, "--overwrite")
+        made = generate_json(capsys, "", *where, *SMALL, "-o", tmp_path / "a.tif")
+        assert made["outputs"][0]["gsd"] == pytest.approx(0.5) and any(crs in note for note in made["notes"])
+        assert GeoImage.open(tmp_path / "a.tif").acquisition.gsd == pytest.approx(0.5)
+
+
+def test_json_names_a_crs_that_can_be_read_and_heights_are_dropped(tmp_path, capsys):
+    own = "+proj=tmerc +lon_0=-95 +ellps=WGS84 +units=m +type=crs"
+    for given, expected in ((own, own), ("EPSG:32615+5703", "EPSG:32615")):
+        asked = ("", *HOUSTON, *SMALL, "--gsd", 1, "--crs", given, "--overwrite", "-o", tmp_path / "a.tif")
+        (one,) = generate_json(capsys, *asked)["outputs"]
+        assert CRS(one["crs"]) == CRS(expected)
+        with rasterio.open(tmp_path / "a.tif") as image:
+            assert CRS(image.crs.to_wkt()) == CRS(expected) and not any(image.units)
+    assert generate("", *HOUSTON, *SMALL, "--crs", own, "--seed", 1, "-o", tmp_path / "b.tif") == 0
+    assert ", own CRS, seed 1" in capsys.readouterr().out
+
+
 def test_a_bbox_is_its_utm_envelope_padded_and_cropped(tmp_path, capsys):
     box = (-95.37, 29.75, -95.3695, 29.7506)
     made = generate_json(capsys, "", "--bbox", *box, "--gsd", 1, "--steps", 1, "-o", tmp_path / "a.tif")
@@ -82,6 +102,8 @@ def test_the_gsd_of_a_bbox_follows_from_its_width(tmp_path):
     with rasterio.open(tmp_path / "a.tif") as image:
         assert image.width == 48 and image.height % 16
         assert image.res[0] == pytest.approx(49.5 / 48, rel=0.02)
+    assert generate("", *box, "--gsd", 1, "--width", 50, "--steps", 1, "-o", tmp_path / "b.tif") == 0
+    assert GeoImage.open(tmp_path / "b.tif").width == 50
 
 
 def test_no_place_means_no_crs_and_the_tag_says_so(tmp_path, capsys):
@@ -251,6 +273,15 @@ def test_snapped_requests_share_their_grid(tmp_path):
         assert np.allclose(cells, np.round(cells), atol=1e-6)
 
 
+def test_a_snapped_box_is_still_covered(tmp_path):
+    box = (-95.37, 29.75, -95.3695, 29.7505)
+    for name, snap in (("a", ()), ("b", ("--snap",))):
+        assert generate("", "--bbox", *box, "--gsd", 1, *snap, "--steps", 1, "-o", tmp_path / f"{name}.tif") == 0
+    plain, snapped = (GeoImage.open(tmp_path / f"{name}.tif").bounds for name in "ab")
+    assert (np.array([-1, -1, 1, 1]) * (np.array(snapped) - plain) > -0.01).all()
+    assert np.allclose(np.array(snapped)[[0, 3]] % 8, 0)
+
+
 def test_scheduler_names_are_those_of_the_core_and_fit_what_the_model_predicts(tmp_path):
     from gensat.diffusion.schedule import NAMES
 
@@ -276,7 +307,7 @@ def test_a_lora_changes_the_picture_and_is_named_in_the_tags(tmp_path, capsys):
         generate_json(capsys, *plain, "--lora", given, "--overwrite", "-o", tmp_path / "b.tif")
         assert not np.array_equal(pixels(tmp_path / "a.tif"), pixels(tmp_path / "b.tif"))
         about = GeoImage.open(tmp_path / "b.tif").provenance
-        assert about["lora"] == "pytorch_lora_weights.safetensors"
+        assert list(about["lora"]) == ["lora"]
         assert about["model_hash"] != GeoImage.open(tmp_path / "a.tif").provenance["model_hash"]
 
 

@@ -46,6 +46,14 @@ def test_tiled_decoding_is_whole_decoding(vae, origin, shape):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("origin", [(0, 0), (3, -5)])
+def test_tiled_encoding_is_whole_encoding(vae, origin):
+    images = latents(2, 3, 13 * 8, 21 * 8).clamp(-1, 1)
+    whole = Codec(vae, whole=64).encode(images)
+    torch.testing.assert_close(Codec(vae, tile=6, whole=12).encode(images, origin), whole, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 def test_too_small_a_halo_is_not_exact(vae):
     codec = Codec(vae, tile=6, whole=0, halo=1)
     z = latents(1, 4, 24, 24)

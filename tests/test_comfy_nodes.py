@@ -14,6 +14,7 @@ import torch
 from comfy_executor import WIDGETS, EmptyImage, ImageCompositeMasked, execute, outputs, problems
 from pyproj import Transformer
 from saved_toy import toy_folder
+from toys import toy_pipeline
 
 from gensat import Acquisition, Canvas, GeoImage, Place
 from gensat.cli import run
@@ -188,9 +189,32 @@ def test_saving_never_overwrites_and_stays_in_the_output_folder(scene, in_folder
     for number in (1, 2):
         (text,) = node.save(image, Geo((scene,)), "city/a")["result"]
         assert text == str(in_folder / "output" / "city" / f"a_{number:05d}_.tif")
+    with pytest.raises(InputError, match="NUL character"):
+        node.save(image, Geo((scene,)), "a\0b")
     for prefix in ("../a", str(in_folder.parent / "a"), "", "."):
         with pytest.raises(InputError, match="outside the output folder"):
             node.save(image, Geo((scene,)), prefix)
+
+
+@pytest.mark.parametrize(
+    ("of_place", "of_acquisition", "made"), [(0.0, 2.0, 2.0), (2.0, 0.0, 2.0), (2.0, 2.0, 2.0), (0.0, 0.0, 0.5)]
+)
+def test_the_gsd_comes_from_the_place_or_the_acquisition(of_place, of_acquisition, made):
+    assert generated_gsd(of_place, of_acquisition) == pytest.approx(made)
+
+
+def test_two_different_gsds_are_refused():
+    with pytest.raises(InputError, match=r"place says 0.5 m per pixel and the acquisition 2; set one of them to 0"):
+        generated_gsd(0.5, 2.0)
+
+
+def generated_gsd(of_place: float, of_acquisition: float) -> float:
+    """Of an image made by the nodes; the toy model's default is 0.5 m."""
+    (place,) = NODE_CLASS_MAPPINGS["GensatPlace"]().make(-95.36, 29.76, of_place)
+    (taken,) = NODE_CLASS_MAPPINGS["GensatAcquisition"]().make("", -1.0, "", of_acquisition)
+    node = NODE_CLASS_MAPPINGS["GensatGenerate"]()
+    _, geo = node.generate(toy_pipeline(), "", "", 32, 32, 1, -1.0, 0, 1, place=place, acquisition=taken)
+    return geo.scenes[0].gsd
 
 
 def test_a_layout_needs_exactly_one_source(in_folder):

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
+from toys import toy_pipeline
 
 from gensat.errors import InputError
 from gensat.metrics.base import Measurement
-from gensat.train.evaluate import PLACES, Report, asked_from, bucketed, inside, sheet
+from gensat.train.evaluate import PLACES, Evaluation, Report, asked_from, bucketed, by_shape, check_parts, inside
 from gensat.train.report import markdown, rows, write_html
+from gensat.train.response import changes, condition_changes
 from gensat.train.sources import Sample
 from gensat.types import Acquisition, Place
 
@@ -41,9 +44,30 @@ def test_boxes_of_places_are_apart():
     assert not inside(None, boxes["Houston"])
 
 
-def test_a_contact_sheet_holds_all_images():
-    out = sheet([np.full((16, 16, 3), 200, np.uint8)] * 5, columns=3, side=10)
-    assert out.size == (30, 20) and out.getpixel((5, 15)) == (200, 200, 200) and out.getpixel((25, 15)) == (0, 0, 0)
+def test_grouping_by_shape_keeps_every_image():
+    shapes = [(8, 8), (4, 4), (8, 8), (4, 4), (8, 8)]
+    images = [np.full((*shape, 3), i, np.uint8) for i, shape in enumerate(shapes)]
+    groups = list(by_shape(images, most=2))
+    assert [len(group) for group in groups] == [2, 1, 2]
+    assert all(len({x.shape for x in group}) == 1 for group in groups)
+    assert sorted(x[0, 0, 0] for group in groups for x in group) == [0, 1, 2, 3, 4]
+
+
+def test_reconstruction_is_measured_on_images_of_every_shape():
+    evaluation = Evaluation.__new__(Evaluation)  # without its data set
+    evaluation.pipe = toy_pipeline()
+    evaluation.heldout = [sample("landsat", i, size) for i, size in enumerate((32, 64, 32, 64, 32))]
+    with torch.no_grad():
+        psnr, ssim = evaluation.autoencoder()["landsat"]
+    assert psnr["n"] == ssim["n"] == 5
+
+
+def test_unknown_and_missing_parts_are_refused():
+    check_parts(["place", "gsd"])
+    with pytest.raises(InputError, match="no part of the evaluation is called 'bogus'; use some of autoencoder"):
+        check_parts(["place", "bogus"])
+    with pytest.raises(InputError, match="no part is named"):
+        check_parts([])
 
 
 def test_every_figure_is_a_row_with_its_number_of_samples(tmp_path):
@@ -60,3 +84,14 @@ def test_every_figure_is_a_row_with_its_number_of_samples(tmp_path):
     write_html(report, tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     assert "28.1" in page and "a &lt;sheet&gt;" in page and "a.jpg" in page
+
+
+def test_each_condition_that_a_model_takes_is_told_in_two_ways_and_the_change_measured():
+    figures = condition_changes(toy_pipeline(), count=2, confidence=None, num_inference_steps=2)
+    assert set(figures) == {*changes(), "another seed", "the same again"}
+    assert figures["the same again"]["value"] == 0
+    silent = [name for name, m in figures.items() if m["value"] == 0]
+    assert silent == ["the same again"]
+    without = toy_pipeline()
+    without.controlnet = None
+    assert "layout" not in condition_changes(without, count=1, confidence=None, num_inference_steps=1)

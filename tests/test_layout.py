@@ -183,7 +183,8 @@ def test_vectors_of_which_the_legend_knows_nothing_are_an_error(tmp_path):
 def test_vectors_elsewhere_name_both_boxes(tmp_path):
     path = _geojson(tmp_path / "a.geojson", [(shapely.box(-95.4, 29.7, -95.3, 29.8), {"building": "yes"})])
     with pytest.raises(
-        InputError, match=r"lon -95.4 to -95.3 lat 29.7 to 29.8 does not overlap .*lon 15 to 15.001 lat 49.65"
+        InputError,
+        match=r"lon -95\.400000 to -95\.300000 lat 29\.700000 to 29\.800000 does not .*lon 15\.000000 to 15\.001108 lat 49\.65",
     ):
         load_layout(path, CANVAS)
 
@@ -292,7 +293,9 @@ def test_missing_coverage_and_nodata_are_unknown_and_reported(tmp_path):
 
 def test_raster_elsewhere_names_both_boxes(tmp_path):
     path = _geotiff(tmp_path / "a.tif", np.ones((30, 40), np.uint8), Affine(2, 0, LEFT + 500, 0, -2, TOP))
-    with pytest.raises(InputError, match=r"a\.tif at lon 15\.007 .* does not overlap the canvas at lon 15 to 15\.001"):
+    with pytest.raises(
+        InputError, match=r"a\.tif at lon 15\.006927 .* does not overlap the canvas at lon 15\.000000 to 15\.001108"
+    ):
         load_layout(path, CANVAS)
     image = GeoImage(np.ones((3, 4, 1), np.uint8), crs=32615, transform=CANVAS.transform)
     with pytest.raises(InputError, match="does not overlap"):
@@ -381,6 +384,14 @@ def test_float_rasters_must_hold_whole_numbers(tmp_path):
     codes[3, 3] = 2.5
     with pytest.raises(InputError, match=r"holds 2\.5, which is no class code"):
         load_layout(GeoImage(codes), CANVAS)
+
+
+def test_nan_in_a_file_is_unknown_as_in_memory(tmp_path):
+    codes = np.full((30, 40), 5, np.float32)
+    codes[3:7, 8] = np.nan
+    path = _geotiff(tmp_path / "a.tif", codes)
+    for source in (path, GeoImage.open(path)):
+        np.testing.assert_array_equal(load_layout(source, CANVAS).class_map, np.where(np.isnan(codes), 0, 5))
 
 
 def test_shapes_and_legends_that_make_no_class_map_are_refused(tmp_path):

@@ -12,6 +12,7 @@ import sys
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from toys import toy_pipeline
 
 import gensat
@@ -204,6 +205,23 @@ def test_fingerprint_is_that_of_the_tensors(folder):
     with torch.no_grad():
         other.unet.merge.bias.copy_(pipe.unet.merge.bias)
     assert fingerprint(other) == mark
+
+
+def test_fingerprint_knows_the_text_encoder_and_survives_half_precision_and_offload(folder):
+    pipe = SatellitePipeline.from_pretrained(folder)
+    with torch.no_grad():
+        for name in ("unet", "vae", "place_encoder", "acquisition_encoder", "controlnet"):
+            getattr(pipe, name).half().float()  # as published: float16
+    mark = fingerprint(pipe)
+    assert fingerprint(pipe.to(torch.float16)) == mark
+    other = SatellitePipeline.from_pretrained(folder)
+    for name in ("unet", "vae", "place_encoder", "acquisition_encoder", "controlnet"):
+        getattr(other, name).half().float()
+    cpu_offload(other.unet, execution_device=torch.device("cpu"))
+    assert next(other.unet.parameters()).is_meta and fingerprint(other) == mark
+    with torch.no_grad():
+        next(other.text_encoder.parameters()).add_(1)
+    assert fingerprint(other) != mark
 
 
 def test_shipped_models_have_specs_and_licences(tmp_path, monkeypatch):

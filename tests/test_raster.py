@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.control
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -287,6 +288,33 @@ def test_raster_without_a_place_has_none(tmp_path):
         path = _write(tmp_path / "x.tif", np.zeros((1, 2, 2), np.uint8), crs=None, transform=None)
     got = GeoImage.open(path)
     assert got.crs is None and got.transform is None and got.gsd is None
+
+
+def test_a_pixel_is_valid_where_every_band_is(tmp_path):
+    stored = np.array([[[-1, 4, 5]], [[3, 4, -1]]], np.int16)
+    whole = np.where(stored == -1, np.nan, stored).astype(np.float32)
+    paths = [_write(tmp_path / "i.tif", stored, nodata=-1), _write(tmp_path / "f.tif", whole)]
+    for path in paths:
+        got = GeoImage.open(path)
+        np.testing.assert_array_equal(got.valid, [[False, True, False]])
+        assert np.isnan(got.physical()[0, [0, 2]]).all() and (got.physical()[0, 1] == 4).all()
+    shades = np.array([[[0, 0]], [[0, 9]], [[0, 9]]], np.uint8)  # 0 is nodata, and cyan has no red
+    np.testing.assert_array_equal(GeoImage.open(_write(tmp_path / "p.tif", shades, nodata=0)).valid, [[False, True]])
+
+
+def test_control_points_and_world_files_are_not_read_and_the_log_says_so(tmp_path, caplog):
+    corners = [rasterio.control.GroundControlPoint(r, c, 5e5 + c, 4e6 - r) for r, c in ((0, 0), (0, 4), (4, 0), (4, 4))]
+    with rasterio.open(
+        tmp_path / "g.tif", "w", driver="GTiff", height=4, width=4, count=1, dtype="uint8", gcps=corners, crs=32615
+    ) as file:  # fmt: skip
+        file.write(np.zeros((1, 4, 4), np.uint8))
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "w.png")
+    (tmp_path / "w.pgw").write_text("1\n0\n0\n-1\n500000\n4000000\n")
+    with caplog.at_level(logging.WARNING):
+        for name in ("g.tif", "w.png"):
+            assert not GeoImage.open(tmp_path / name).georeferenced
+    assert "g.tif has no place but ground control points" in caplog.text
+    assert "world file w.pgw names no CRS" in caplog.text
 
 
 def test_foreign_pictures_palette_and_bits(tmp_path):

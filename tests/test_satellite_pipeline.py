@@ -1,28 +1,19 @@
-"""The satellite pipeline with a toy model: every condition, every output, every error, and everything a diffusers user expects."""
-
-import socket
+"""The satellite pipeline with a toy model: every condition, every output, and everything a diffusers user expects of a call."""
 
 import numpy as np
 import pytest
 import torch
-from affine import Affine
-from diffusers import AutoencoderKL, DDIMScheduler, SASolverScheduler, UNet2DConditionModel
-from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
-from toys import toy_pipeline, toy_spec, toy_text, toy_vae
+from satellite_requests import CLASSES, HOUSTON, KAMPALA, REQUEST, SMALL, latents, picture, pixels
+from toys import toy_pipeline, toy_spec, toy_vae
 
 from gensat.diffusion.noise import NoiseField
-from gensat.errors import InputError, ModelError
+from gensat.errors import InputError
 from gensat.geo.canvas import Canvas
-from gensat.hub.spec import Defaults, Signal
+from gensat.hub.spec import Defaults
 from gensat.pipelines.parts import choose_noise
 from gensat.pipelines.satellite import SatellitePipeline
 from gensat.types import Acquisition, GeoImage, Place
-
-HOUSTON, KAMPALA = Place(lon=-95.36, lat=29.76), Place(lon=32.58, lat=0.35)
-SMALL = {"width": 32, "height": 32, "num_inference_steps": 2}
-REQUEST = {"prompt": "a harbor", "place": HOUSTON, "gsd": 0.5, "date": "2017-08-31", "seed": 7, **SMALL}
-CLASSES = np.repeat(np.arange(4, dtype=np.uint8), 8)[:, None].repeat(32, axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +24,6 @@ def pipe():
 @pytest.fixture(scope="module")
 def base(pipe):
     return pipe(**REQUEST)
-
-
-def latents(pipe, **changes):
-    return pipe(**{**REQUEST, **changes}, output_type="latent").images
-
-
-def pixels(out):
-    return np.stack([scene.array for scene in out.scenes]).astype(int)
-
-
-def picture(seed=0, side=32):
-    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
 
 
 # -- results ----------------------------------------------------------------------------------------------------------------
@@ -222,6 +201,14 @@ def test_defaults_come_from_the_spec_and_are_told(pipe):
     assert pipe("", place=HOUSTON, gsd=1, seed=1, **SMALL).scenes[0].provenance["guidance_scale"] == 2.0
 
 
+def test_guidance_without_a_scale_of_its_own_in_the_spec(pipe):
+    spec = toy_spec(defaults=Defaults(steps=2, guidance_scale=1.0, place_guidance_scale=4.0, prompt_tokens=16))
+    guided = SatellitePipeline(**pipe.components, spec=spec)
+    guided.set_progress_bar_config(disable=True)
+    assert guided(**REQUEST).scenes[0].provenance["place_guidance_scale"] == 4.0
+    assert torch.equal(latents(guided), latents(pipe, guidance_scale=1.0, place_guidance_scale=4.0))
+
+
 def test_no_place_is_no_place(pipe):
     scene = pipe("a harbor", seed=1, **SMALL).scenes[0]
     assert scene.crs is None and scene.transform is None and scene.provenance["place"] is None
@@ -382,229 +369,8 @@ def test_interrupt_ends_the_run_and_is_told(pipe):
     assert pipe(**REQUEST).scenes[0].provenance["interrupted"] is False
 
 
-# -- saving, loading, adapters, other networks ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def folder(pipe, tmp_path_factory):
-    path = tmp_path_factory.mktemp("saved") / "toy"
-    pipe.save_pretrained(path)
-    return path
-
-
-def test_saving_and_loading_gives_the_same_pictures(pipe, base, folder, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("something wants the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    again = SatellitePipeline.from_pretrained(folder)
-    again.set_progress_bar_config(disable=True)
-    assert again.spec == pipe.spec and again.folder == folder
-    assert set(again.components) == {
-        "vae", "text_encoder", "tokenizer", "unet", "controlnet", "scheduler", "place_encoder", "acquisition_encoder",
-    }  # fmt: skip
-    assert np.array_equal(pixels(again(**REQUEST, layout=None)), pixels(base))
-    assert again(**REQUEST).scenes[0].provenance["model_hash"] == base.scenes[0].provenance["model_hash"]
-
-
-def test_parts_may_be_given_when_loading(pipe, folder):
-    again = SatellitePipeline.from_pretrained(
-        folder, controlnet=None, scheduler=DDIMScheduler(), spec=toy_spec(name="other")
-    )
-    assert again.controlnet is None and isinstance(again.scheduler, DDIMScheduler) and again.spec.name == "other"
-
-
-def test_text_encoder_of_the_package_is_read_when_the_folder_has_none(pipe, tmp_path, monkeypatch):
-    slim = SatellitePipeline(
-        vae=pipe.vae, unet=pipe.unet, scheduler=pipe.scheduler, spec=toy_spec(text_encoder="minilm")
-    )
-    slim.save_pretrained(tmp_path)
-    monkeypatch.setattr("gensat.pipelines.base.load_minilm", toy_text)
-    again = SatellitePipeline.from_pretrained(tmp_path)
-    assert again.text_encoder is not None
-    again.save_pretrained(tmp_path / "full")
-    monkeypatch.undo()
-    alone = SatellitePipeline.from_pretrained(tmp_path / "full")
-    assert torch.equal(
-        alone.text_encoder.embeddings.word_embeddings.weight, again.text_encoder.embeddings.word_embeddings.weight
-    )
-
-
-def test_lora_is_loaded_saved_and_unloaded(base, tmp_path):
-    pipe = toy_pipeline()
-    pipe.unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-    trained = pixels(pipe(**REQUEST))
-    pipe.save_lora_weights(tmp_path, unet_lora_layers=get_peft_model_state_dict(pipe.unet))
-    assert [p.name for p in tmp_path.iterdir()] == ["pytorch_lora_weights.safetensors"]
-
-    pipe = toy_pipeline()
-    pipe.load_lora_weights(tmp_path, adapter_name="style")
-    with_lora = pipe(**REQUEST)
-    assert np.array_equal(pixels(with_lora), trained) and np.abs(trained - pixels(base)).max() > 1
-    assert with_lora.scenes[0].provenance["model_hash"] != base.scenes[0].provenance["model_hash"]
-    pipe.set_adapters(["style"], [0.0])
-    assert np.abs(pixels(pipe(**REQUEST)) - pixels(base)).max() <= 1
-    pipe.unload_lora_weights()
-    after = pipe(**REQUEST)
-    assert np.array_equal(pixels(after), pixels(base))
-    assert after.scenes[0].provenance["model_hash"] == base.scenes[0].provenance["model_hash"]
-
-
-def test_networks_of_diffusers_run_through_the_same_code():
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=16,
-        attention_head_dim=4,
-        norm_num_groups=4,
-    ).eval()
-    vae = AutoencoderKL(
-        block_out_channels=(4, 4, 4, 4),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        norm_num_groups=2,
-        layers_per_block=1,
-    ).eval()
-    toy = toy_pipeline()
-    pipe = SatellitePipeline(
-        vae=vae,
-        unet=unet,
-        scheduler=DDIMScheduler(clip_sample=False),
-        text_encoder=toy.text_encoder,
-        tokenizer=toy.tokenizer,
-        acquisition_encoder=toy.acquisition_encoder,
-        spec=toy_spec(),
-    )
-    pipe.set_progress_bar_config(disable=True)
-    a, b = pipe(**REQUEST), pipe(**{**REQUEST, "date": "2016"})
-    assert a.images[0].size == (32, 32) and np.abs(pixels(a) - pixels(b)).max() > 0
-    assert a.scenes[0].provenance["scheduler"] == "DDIMScheduler"
-
-
-def test_every_encoder_is_optional(pipe):
-    signals = {"prompt": Signal("tokens")}
-    bare = SatellitePipeline(vae=pipe.vae, unet=pipe.unet, scheduler=pipe.scheduler, spec=toy_spec(signals=signals))
-    bare.set_progress_bar_config(disable=True)
-    out = bare("", place=HOUSTON, gsd=0.5, seed=1, **SMALL)
-    assert out.scenes[0].crs is not None
-    assert out.notes == ["model toy does not know places: this one only sets the coordinates"]
-
-
-# -- errors -----------------------------------------------------------------------------------------------------------------
-
-OFF_THE_MAP = GeoImage(CLASSES, crs="EPSG:32636", transform=Affine(0.5, 0, 450000, 0, -0.5, 40000))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"cloud_cover": 40}, "cloud cover 40 .* 40 percent is 0.4"),
-        ({"date": "2017-02-30"}, "2017-02-30"),
-        ({"layout": CLASSES[:20]}, "32 x 20 pixels .* canvas of 32 x 32"),
-        ({"layout": CLASSES + 70}, "codes 70, 71, 72, 73 .* does not know; give"),
-        ({"layout": OFF_THE_MAP}, "overlap"),
-        ({"layout": CLASSES, "legend": "no-such-legend"}, "no-such-legend"),
-        ({"legend": "worldcover"}, "a legend came without a layout"),
-        ({"edges": np.zeros((20, 20), np.float32)}, "edge picture is 20 x 20"),
-        ({"width": 40}, "width 40 is not a multiple of 16; use 32 or 48"),
-        ({"height": 0}, "height is 0"),
-        ({"width": 16, "height": 16}, "at least 32 pixels"),
-        ({"bbox": (-95.4, 29.7, -95.3, 29.8)}, "both a place and a bbox"),
-        ({"canvas": Canvas.local(32, 32)}, "a canvas came together with place, gsd, width, height"),
-        ({"place": None, "crs": "EPSG:32615"}, "CRS was given without a place"),
-        ({"gsd": 100}, "gsd 100 m is outside 0.05 to 60 m"),
-        ({"gsd": -1}, "gsd -1 is not"),
-        ({"sensor": "sputnik"}, "does not know the sensor 'sputnik'; use one of aerial"),
-        ({"withhold": ("date",)}, r"withhold names \['date'\]"),
-        ({"prompt": []}, "list of prompts is empty"),
-        ({"negative_prompt": ["a", "b"]}, "2 negative prompts for 1 prompts"),
-        ({"num_images_per_prompt": 0}, "num_images_per_prompt is 0"),
-        ({"seed": [1, 2]}, "2 seeds for 1 images"),
-        ({"seed": -3}, "not -3"),
-        ({"num_inference_steps": 0}, "steps must be at least 1"),
-        ({"guidance_scale": -2.0}, "guidance_scale must lie in 0 .. 100"),
-        ({"guidance_rescale": 2.0}, "guidance_rescale"),
-        ({"guidance_interval": (0.9, 0.1)}, "interval"),
-        ({"layout": CLASSES, "controlnet_conditioning_scale": -1.0}, "controlnet_conditioning_scale is -1"),
-        ({"latents": torch.zeros(1, 4, 8, 8)}, r"latents are \(1, 4, 8, 8\), this call needs \(1, 4, 4, 4\)"),
-        ({"generator": [torch.Generator()] * 2}, "2 generators for 1 images"),
-        ({"mask": np.zeros((32, 32))}, "mask came without an image"),
-        ({"image": picture(side=30)}, "the image is 30 x 30 x 3, the canvas needs 32 x 32 x 3"),
-        ({"image": picture().astype(np.float32)}, "the image is float32; give 8-bit"),
-        ({"image": picture(), "strength": 0.0}, "strength must lie above 0"),
-        ({"image": picture(), "mask": np.zeros((9, 32))}, "the mask is 9 x 32"),
-        ({"image": picture(), "mask": np.full((32, 32), 1.5)}, "mask goes from 1.5 to 1.5"),
-        ({"image": picture(), "mask": np.full((32, 32), np.nan)}, "mask goes from nan"),
-        ({"output_type": "jpeg"}, "output_type is 'jpeg'; use one of pil, np, pt, latent"),
-    ],
-    ids=lambda value: None if isinstance(value, str) else "-".join(value),
-)
-def test_wrong_requests_are_found_before_any_work(pipe, changes, message, monkeypatch):
-    def never(*args, **kwargs):
-        raise AssertionError("the denoiser ran")
-
-    monkeypatch.setattr(pipe.unet, "forward", never)
-    with pytest.raises(InputError, match=message) as caught:
-        pipe(**{**REQUEST, **changes})
-    assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
-
-
-def test_latitude_of_95_is_refused():
-    with pytest.raises(InputError, match="latitude 95 is outside -90 to 90"):
-        Place(lon=0, lat=95)
-
-
-def test_scheduler_that_draws_is_refused(pipe):
-    bad = SatellitePipeline(**{**pipe.components, "scheduler": SASolverScheduler()}, spec=pipe.spec)
-    with pytest.raises(InputError, match="SASolverScheduler draws noise"):
-        bad(**REQUEST)
-
-
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [({"layout": CLASSES}, "layout"), ({"edges": CLASSES * 1.0}, "edges"), ({"date": "2017"}, "acquisition")],
-)
-def test_conditions_that_a_model_cannot_take_name_models_that_can(pipe, changes, name, monkeypatch):
-    monkeypatch.setattr("gensat.hub.request.models_with", lambda: {name: ["gensat-small"]})
-    signals = {"prompt": Signal("tokens"), "place": Signal("time_vector")}
-    bare = SatellitePipeline(**pipe.components, spec=toy_spec(signals=signals))
-    with pytest.raises(InputError, match=f"toy cannot take {name}; use gensat-small, or leave it out"):
-        bare(**{**REQUEST, "date": None, **changes})
-
-
-def test_spec_that_promises_a_missing_controlnet(pipe):
-    parts = {**pipe.components, "controlnet": None}
-    with pytest.raises(InputError, match="toy has no controlnet"):
-        SatellitePipeline(**parts, spec=pipe.spec)(**REQUEST, layout=CLASSES)
-
-
-def test_weights_that_do_not_fit_are_refused(folder, tmp_path):
-    import shutil
-
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(folder, tmp_path / "toy")
-    file = tmp_path / "toy" / "unet" / "diffusion_pytorch_model.safetensors"
-    tensors = load_file(file)
-    del tensors["merge.weight"]
-    save_file(tensors, file, {"format": "pt"})
-    with pytest.raises(ModelError, match=r"LatentDenoiser: 1 missing and 0 unexpected tensors .*lack merge.weight"):
-        SatellitePipeline.from_pretrained(tmp_path / "toy")
-    save_file(
-        {**load_file(file), "merge.weight": torch.zeros(16, 32, 1, 1), "extra": torch.zeros(1)}, file, {"format": "pt"}
-    )
-    with pytest.raises(ModelError, match=r"0 missing and 1 unexpected tensors .*unknown extra"):
-        SatellitePipeline.from_pretrained(tmp_path / "toy")
-
-
-def test_guidance_without_a_scale_of_its_own_in_the_spec(pipe):
-    spec = toy_spec(defaults=Defaults(steps=2, guidance_scale=1.0, place_guidance_scale=4.0, prompt_tokens=16))
-    guided = SatellitePipeline(**pipe.components, spec=spec)
-    guided.set_progress_bar_config(disable=True)
-    assert guided(**REQUEST).scenes[0].provenance["place_guidance_scale"] == 4.0
-    assert torch.equal(latents(guided), latents(pipe, guidance_scale=1.0, place_guidance_scale=4.0))
+def test_words_that_the_model_does_not_read_are_told(pipe):
+    out = pipe("a harbor " * 12, **SMALL, seed=1)
+    assert [note.split(":")[0] for note in out.notes if "tokens" in note] == [
+        "a prompt has 24 tokens and the model reads 14"
+    ]

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from gensat.conditioning import text
-from gensat.conditioning.text import clear_text_cache, encode_text, load_minilm
+from gensat.conditioning.text import clear_text_cache, cut_notes, encode_text, load_minilm
 from gensat.errors import InputError, ModelError
 
 PROMPTS = ["a harbor with boats", "", "dense residential area, many small houses and a road in the north"]
@@ -140,18 +140,26 @@ def test_saved_encoder_stands_alone(minilm, tmp_path):
     assert torch.equal(states.tokens, want.tokens) and torch.equal(states.mask, want.mask)
 
 
-def test_cut_words_are_reported_once(minilm, caplog):
+def test_cut_words_are_logged_once(minilm, caplog):
     prompt = "roads and houses beside the very long river zambezi"
-    with caplog.at_level(logging.WARNING, text.__name__):
+    with caplog.at_level(logging.INFO, text.__name__):
         for _ in range(2):
             states = encode_text(*minilm, [prompt], max_length=8)
-    assert [record.getMessage() for record in caplog.records] == [
-        "The prompt is longer than 8 tokens; shorten it, this part was cut: 'long river zambezi'"
-    ]
+    note = "a prompt has 11 tokens and the model reads 6: 'long river zambezi' was cut"
+    assert [record.getMessage() for record in caplog.records] == [note]
     assert states.mask.all() and states.tokens.shape[1] == 8
     caplog.clear()
     encode_text(*minilm, ["roads and houses beside the"], max_length=7)
     assert not caplog.records
+
+
+def test_what_is_cut_can_be_asked_for_without_encoding(minilm):
+    _, tokenizer = minilm
+    long, short = "roads and houses beside the very long river", "roads"
+    (note,) = cut_notes(tokenizer, [short, long, long], 8)  # each prompt once
+    assert "'long river' was cut" in note
+    assert cut_notes(tokenizer, [long, short, ""]) == []
+    assert len(cut_notes(tokenizer, ["river " * 80, "road " * 75])) == 1, "77 tokens with the two special ones"
 
 
 @pytest.mark.parametrize("kind", [CLIPTextModel, CLIPTextModelWithProjection])

@@ -1,32 +1,18 @@
-"""The training loop and its data: resumable to the step, drawn by (seed, step), split by place."""
+"""The training loop: resumable to the step, drawn by step, by steps or by minutes; the chain of all trainings."""
 
+import io
 import itertools
 import json
+import tarfile
 
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from toys import toy_text, toy_vae
 
-from gensat.diffusion.codec import Codec
 from gensat.errors import InputError
-from gensat.train.autoencoder import random_crops, source_weights, turn
-from gensat.train.captions import CLASSES, all_captions, draw
-from gensat.train.clouds import add_clouds
-from gensat.train.data import load_samples, stitch
-from gensat.train.denoiser import flow
-from gensat.train.latents import Bank, Dropout, TextBank, conditions, controls, encode_samples, variants
-from gensat.train.runner import Trainer, cosine_rate, load_recipe
-from gensat.train.sources import Sample
-from gensat.train.splits import held_out, held_out_boxes
-from gensat.types import Acquisition, Place
-
-
-def sample(source="ucmerced", size=64, seed=0, **changes) -> Sample:
-    image = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    values = {"caption": "an aerial image of a harbor", "klass": "harbor", "acquisition": Acquisition(gsd=0.3)}
-    return Sample(source, f"{source}-{seed}", image, **{**values, **changes})
+from gensat.train.chain import pieces, plan
+from gensat.train.runner import Trainer, cosine_rate, load_recipe, make_optimizers
 
 
 def recipe(out, **changes):
@@ -90,11 +76,54 @@ def test_a_gradient_that_is_not_finite_skips_the_step(tmp_path):
 
 
 def test_the_rate_warms_up_and_decays():
-    rates = [cosine_rate(s, steps=100, warmup=10) for s in range(101)]
+    rates = [cosine_rate(s, s / 100, warmup=10) for s in range(101)]
     assert rates[0] == pytest.approx(0.1)
-    assert rates[10] == pytest.approx(1.0)
+    assert rates[10] == pytest.approx(1.0, abs=0.03)
     assert rates[100] == pytest.approx(0.02)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_batches_prepared_by_other_processes_train_the_same_weights(tmp_path):
+    def draw(step):
+        x = np.random.default_rng([5, step]).standard_normal((8, 3), dtype=np.float32)
+        return {"x": torch.from_numpy(x), "weight": step + 1}
+
+    def loss(model, batch):
+        return {"loss": batch["weight"] * (model(batch["x"]) - batch["x"].sum(1, keepdim=True)).square().mean()}
+
+    ends = []
+    for workers in (0, 2):
+        trainer = Trainer(linear(), recipe(tmp_path / str(workers), workers=workers))
+        trainer.run(loss, draw)
+        ends.append(trainer.plain.weight)
+    assert torch.equal(*ends)
+
+
+def test_minutes_alone_decay_the_rate_over_that_time_and_a_resumed_run_has_only_the_rest(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("gensat.train.runner.time.time", lambda: now[0])
+    settings = {"steps": None, "minutes": 1, "save_every": 5}
+    rates = []
+
+    def ten_seconds(model, step):
+        now[0] += 10
+        rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+        if step == 4 and not resumed:
+            raise KeyboardInterrupt
+        return fit(model, step)
+
+    resumed = False
+    trainer = Trainer(linear(), recipe(tmp_path, **settings))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(ten_seconds)
+    assert trainer.step == 4 and trainer.seconds == 40
+    resumed, now[0] = True, 1000.0
+    trainer = Trainer(linear(), recipe(tmp_path, **settings))
+    trainer.run(ten_seconds)
+    assert trainer.step == 6 and trainer.seconds == 60
+    assert rates[1:] == sorted(rates[1:], reverse=True) and rates[-1] < 0.2 * max(rates)
+    with pytest.raises(InputError, match="neither steps nor minutes"):
+        Trainer(linear(), recipe(tmp_path / "x", steps=None)).run(fit)
 
 
 def test_recipes_resolve_and_refuse_what_they_do_not_know():
@@ -105,160 +134,61 @@ def test_recipes_resolve_and_refuse_what_they_do_not_know():
         load_recipe("denoiser", ["learning_rate=1"])
 
 
-def test_the_split_is_by_place_and_by_number():
-    assert held_out("houston", lon=-95.19) and held_out("houston", lon=-95.2005)
-    assert not held_out("houston", lon=-95.21)
-    assert held_out("ucmerced", number=70) and not held_out("ucmerced", number=69)
-    assert held_out_boxes("north_dakota") and not held_out_boxes("sanfrancisco")
+def test_muon_takes_the_matrices_of_blocks_and_its_run_resumes_to_the_same_weights(tmp_path):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.blocks, self.out = torch.nn.Sequential(torch.nn.Linear(3, 3)), torch.nn.Linear(3, 1)
+
+        def forward(self, x):
+            return self.out(self.blocks(x))
+
+    settings = {"muon": 0.05, "steps": 40, "save_every": 20}
+    adamw, muon = make_optimizers(Net(), recipe(tmp_path, **settings))
+    assert [tuple(p.shape) for p in muon.param_groups[0]["params"]] == [(3, 3)]
+    assert sum(len(g["params"]) for g in adamw.param_groups) == 3
+    assert len(make_optimizers(Net(), recipe(tmp_path))) == 1
+    losses = []
+
+    def logged(model, step):
+        values = fit(model, step)
+        losses.append(float(values["loss"].detach()))
+        return values
+
+    whole = Trainer(Net(), recipe(tmp_path / "a", **settings))
+    whole.run(logged)
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    cut = Trainer(Net(), recipe(tmp_path / "b", **settings))
+    with pytest.raises(RuntimeError, match="cut"):
+        cut.run(lambda model, step: fit(model, step) if step < 30 else _cut())
+    resumed = Trainer(Net(), recipe(tmp_path / "b", **settings))
+    assert resumed.step == 20
+    resumed.run(fit)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters, resumed.parameters, strict=True))
 
 
-def test_turning_is_the_symmetry_group_of_the_square():
-    x = torch.randn(1, 2, 4, 4)
-    assert len({tuple(turn(x, k).flatten().tolist()) for k in range(8)}) == 8
+def _cut():
+    raise RuntimeError("cut")
 
 
-def test_crops_are_drawn_by_the_generator_alone():
-    samples = [sample(size=48, seed=i) for i in range(3)] + [sample("landsat", 20, 9)]
-    weights = source_weights(samples)
-    a, b = (random_crops(samples, weights, np.random.default_rng(3), batch=4, crop=32) for _ in range(2))
-    assert torch.equal(a, b) and a.shape == (4, 3, 32, 32) and -1 <= a.min() < a.max() <= 1
-    assert weights.sum() == pytest.approx(1)
-    assert weights[3] > 20**2 / (3 * 48**2 + 20**2)  # the small source weighs more than its pixels
+def test_the_chain_shares_its_minutes_and_hands_each_stage_what_the_one_before_made(tmp_path):
+    stages = plan(tmp_path, 20.0, {"autoencoder": ["batch=64"], "denoiser": [], "controlnet": []})
+    settings = [dict(a.split("=", 1) for a in stage[1:]) for stage in stages]
+    assert sum(float(s["minutes"]) for s in settings) == pytest.approx(20)
+    assert settings[0]["batch"] == "64" and "batch" not in settings[1]
+    assert settings[1]["autoencoder"] == settings[2]["autoencoder"] == str(tmp_path / "autoencoder/ema")
+    assert settings[2]["denoiser"] == settings[1]["out"] + "/ema"
+    for stage in stages:  # every recipe takes its overrides
+        load_recipe(stage[0].rsplit(".", 1)[1], stage[1:])
 
 
-def test_every_class_has_several_wordings_and_the_given_caption_comes_first():
-    for klass in CLASSES:
-        captions = all_captions(sample(klass=klass, caption="as given"))
-        assert captions[0] == "as given" and len(set(captions)) == len(captions) > 8
-    rng = np.random.default_rng(0)
-    drawn = [draw(["given", "other", "third"], rng) for _ in range(3000)]
-    assert 0.5 < drawn.count("given") / 3000 < 0.62  # a third, and a third of the rest
-
-
-@pytest.mark.parametrize("cover", [0.1, 0.5, 0.9])
-def test_clouds_cover_about_what_was_asked(cover):
-    dark = np.full((96, 96, 3), 40, np.uint8)
-    shares = []
-    for seed in range(8):
-        out = add_clouds(dark, cover, 10.0, np.random.default_rng(seed))
-        shares.append((out.mean(axis=2) > 130).mean())
-    assert abs(np.mean(shares) - cover) < 0.12
-
-
-def test_variants_keep_ground_size_and_label_clouds():
-    big = sample(size=256)
-    made = variants(big, np.random.default_rng(0), clouds=1.0)
-    assert [v.image.shape[0] for v in made] == [256, 128, 256]
-    assert [v.acquisition.gsd for v in made[:2]] == [0.3, 0.6]
-    assert 0 < made[2].acquisition.cloud_cover < 1 and made[2].layout is None
-
-
-def bank():
-    layout = np.zeros((128, 128), np.uint8)
-    layout[:64] = 4
-    samples = [
-        sample(size=256, seed=1),
-        sample("poland", 128, 2, layout=layout, klass=None, caption="rural Poland with water"),
-    ]
-    samples.append(
-        sample("houston", 128, 3, klass=None, place=Place(-95.3, 29.7), acquisition=Acquisition(0.47, "2017"))
-    )
-    entries = encode_samples(samples, Codec(toy_vae()), seed=0, clouds=0.0)
-    text = TextBank.encode((c for e in entries for c in e.captions), toy_text(), max_tokens=12)
-    return Bank(entries, {"ucmerced": 1.0, "poland": 1.0, "houston": 1.0}, text)
-
-
-def test_batches_are_pure_functions_of_seed_and_step():
-    b = bank()
-    draws = []
-    for _ in range(2):
-        rng = np.random.default_rng([1, 7])
-        entries = b.pick(rng, 16, 6)
-        draws.append(
-            (
-                [e.source for e in entries],
-                conditions(entries, rng, Dropout()),
-                b.text([e.captions[0] for e in entries])[0],
-            )
-        )
-    assert draws[0][:2] == draws[1][:2] and torch.equal(draws[0][2], draws[1][2])
-    assert {e.latent.shape for e in b.entries} == {(4, 32, 32), (4, 16, 16)}
-
-
-def test_undated_houston_images_get_a_day_before_the_storm_and_dropout_hides_each_signal_on_its_own():
-    b = bank()
-    houston = [e for e in b.entries if e.source == "houston"] * 400
-    none = Dropout(*[0.0] * 8)
-    _, _, known = conditions(houston, np.random.default_rng(0), none)
-    dates = {str(a.date) for a in known}
-    assert len(dates) > 100 and min(dates) >= "2017-01-01" and max(dates) <= "2017-08-24"
-    captions, places, acquisitions = conditions(houston, np.random.default_rng(0), Dropout())
-    assert 0 < sum(p is None for p in places) < 400 and 0 < sum(c == "" for c in captions) < 400
-    assert any(a.date.month and not a.date.year for a in acquisitions)
-    assert any(a.date.year and not a.date.month for a in acquisitions)
-
-
-def test_controls_carry_the_map_or_the_edges():
-    entries = [e for e in bank().entries if e.source == "poland"] * 12
-    out = controls(entries, np.random.default_rng(0))
-    assert out.shape == (12, 13, 128, 128)
-    water, known, edges_known = out[:, 3].mean((1, 2)), out[:, 10].mean((1, 2)), out[:, 12].mean((1, 2))
-    assert ((water == 0.5) == (known == 0.5)).all() and (known == 0.5).any()
-    assert set(edges_known.tolist()) == {0.0, 1.0}
-    assert ((known > 0) | (edges_known > 0)).all()
-
-
-def test_caption_states_survive_a_file(tmp_path):
-    text = TextBank.encode(["a harbor", "a beach"], toy_text(), max_tokens=8)
-    text.save(tmp_path / "states.safetensors")
-    back = TextBank.load(tmp_path / "states.safetensors")
-    for a, b in zip(text.states(["a beach", ""]), back.states(["a beach", ""]), strict=True):
-        assert torch.allclose(a.float(), b.float(), atol=2e-3)
-
-
-def test_flow_targets_lead_from_noise_to_data():
-    latents = torch.randn(5, 2, 4, 4)
-    x, t, target = flow(latents, np.random.default_rng(0))
-    s = (t / 1000)[:, None, None, None]
-    assert torch.allclose(x - s * target, latents, atol=1e-5)  # x_s - s (n - x) = x
-    assert ((t > 0) & (t < 1000)).all()
-
-
-def test_neighbouring_tiles_are_stitched_where_they_belong():
-    ground = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
-    metres = np.array([111320.0 * np.cos(np.radians(29.7)), 110850.0])
-    tiles = []
-    for row in range(0, 273, 68):
-        for col in range(0, 273, 68):
-            lon, lat = np.array([col + 64, -(row + 64)]) * 0.5 / metres + [-95.5, 29.7]
-            place, acquisition = Place(lon, lat), Acquisition(gsd=0.5)
-            tiles.append(
-                Sample(
-                    "houston",
-                    f"{row}-{col}.pre",
-                    ground[row : row + 128, col : col + 128],
-                    "",
-                    place=place,
-                    acquisition=acquisition,
-                )
-            )
-    mosaics = list(stitch(tiles))
-    assert mosaics
-    centre = mosaics[0].place
-    col, row = np.array([(centre.lon + 95.5), -(centre.lat - 29.7)]) * metres / 0.5
-    row, col = round(row) - 128, round(col) - 128
-    assert np.array_equal(mosaics[0].image, ground[row : row + 256, col : col + 256])
-
-
-@pytest.mark.data
-@pytest.mark.slow
-def test_no_held_out_tile_overlaps_a_training_tile():
-    train, heldout = (load_samples(None, split) for split in ("train", "heldout"))
-    assert len(train) > 15000 and len(heldout) > 1300
-    assert not {s.key for s in train} & {s.key for s in heldout}
-    for source in ("houston", "uganda"):
-        a = np.array([(s.place.lon, s.place.lat) for s in train if s.source == source])
-        b = np.array([(s.place.lon, s.place.lat) for s in heldout if s.source == source])
-        gap = np.abs(a[:, None] - b[None]) * np.array([96486.0 if source == "houston" else 111319.0, 110850.0])
-        size = {"houston": 128 * 0.4690, "uganda": 256 * 0.0746}[source]
-        assert (gap.max(axis=2).min(axis=0) >= 0.99 * size).all()
+def test_the_pieces_of_a_folder_are_small_and_come_together_again(tmp_path):
+    folder = tmp_path / "model"
+    (folder / "vae").mkdir(parents=True)
+    content = np.random.default_rng(0).bytes(50_000)
+    (folder / "vae" / "weights").write_bytes(content)
+    made = pieces(folder, 20_000)
+    assert len(made) == 4 and max(p.stat().st_size for p in made) == 20_000
+    with tarfile.open(fileobj=io.BytesIO(b"".join(p.read_bytes() for p in made))) as tar:
+        assert tar.extractfile("model/vae/weights").read() == content

@@ -3,6 +3,7 @@
 Weights are stored in float16; the text encoder is left out and read from its package when the model is loaded.
 """
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +56,7 @@ def small_spec(name: str, *, licence: str, controlnet: bool) -> ModelSpec:
 
 
 def main(arguments: list[str]) -> None:
-    """Read the parts, check that they fit by making one image, write the folder."""
+    """Read the parts, check that they fit by making one small image, write the folder (its README.md and LICENSE stay as they are)."""
     if len(arguments) < 3:
         raise InputError(
             "give OUT autoencoder=DIR denoiser=DIR [controlnet=DIR] [open=1]; see the module's first lines"
@@ -75,8 +76,14 @@ def main(arguments: list[str]) -> None:
         controlnet=controlnet,
         spec=small_spec(out.name, licence=licence, controlnet=controlnet is not None),
     )
+    pipe.set_progress_bar_config(disable=True)
+    pipe("", num_inference_steps=1, seed=0, width=128, height=128)
     pipe.to(torch.float16)
     pipe.save_pretrained(out)
+    for path in out.glob("*/config.json"):  # diffusers notes the folder each part came from, a path of this machine
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ mirrored latent decodes to the rotated or mirrored image: the denoiser can then 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,25 +74,30 @@ def main(arguments: list[str]) -> None:
     extractor = EfficientNetLite0.from_installed(size=None).to(device) if w.perceptual else None
     pyramid = torch.compile(extractor.pyramid) if extractor and recipe.compile else extractor and extractor.pyramid
 
-    def loss(model: ConvAutoencoder, step: int) -> dict[str, Tensor]:
+    def draw(step: int) -> dict[str, Any]:
         rng = np.random.default_rng([recipe.seed, step])
-        x = random_crops(samples, weights, rng, batch=recipe.batch, crop=recipe.data.crop).to(
-            device, memory_format=torch.channels_last
-        )
+        x = random_crops(samples, weights, rng, batch=recipe.batch, crop=recipe.data.crop)
+        cells = recipe.data.crop // trainer.plain.factor
+        noise = rng.standard_normal((recipe.batch, recipe.model.latent_channels, cells, cells), dtype=np.float32)
+        return {
+            "x": x,
+            "noise": torch.from_numpy(noise),
+            "turn": int(rng.integers(8)),
+            "textured": step >= w.perceptual_from,
+        }
+
+    def loss(model: ConvAutoencoder, batch: dict) -> dict[str, Tensor]:
+        x = batch["x"].contiguous(memory_format=torch.channels_last)
         posterior = model.encode(x).latent_dist
-        noise = torch.from_numpy(rng.standard_normal(posterior.mean.shape, dtype=np.float32)).to(device)
-        k = int(rng.integers(8))
-        y = model.decode(turn(posterior.mean + posterior.std * noise, k)).sample.float()
-        x = turn(x, k)
+        y = model.decode(turn(posterior.mean + posterior.std * batch["noise"], batch["turn"])).sample.float()
+        x = turn(x, batch["turn"])
         l1 = (y - x).abs().mean()
         edges = sum((a - b).abs().mean() for a, b in zip(gradients(y), gradients(x), strict=True))
         kl = posterior.kl().mean()
         total = w.l1 * l1 + w.gradient * edges + w.kl * kl
         figures = {"l1": l1, "edges": edges, "kl": kl}
-        if pyramid and step >= w.perceptual_from:
-            part = slice(
-                0, max(1, recipe.batch // 2)
-            )  # half of the batch: this loss costs as much as the network itself
+        if pyramid and batch["textured"]:
+            part = slice(max(1, recipe.batch // 2))  # half of the batch: this loss costs as much as the network itself
             with torch.autocast(device.type, enabled=False):  # depthwise convolutions are slower in bfloat16 on a CPU
                 pairs = zip(pyramid(y[part] / 2 + 0.5), pyramid(x[part] / 2 + 0.5), strict=True)
                 figures["perceptual"] = sum((a - b).pow(2).mean() for a, b in pairs)
@@ -101,7 +107,7 @@ def main(arguments: list[str]) -> None:
     def on_save(trainer: Trainer) -> None:
         trainer.save_ema(trainer.out / "ema", lambda model, folder: write(model, folder, samples, weights, recipe.seed))
 
-    trainer.run(loss, on_save=on_save)
+    trainer.run(loss, draw, on_save=on_save)
 
 
 @torch.no_grad()

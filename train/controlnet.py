@@ -4,6 +4,7 @@ The denoiser and its encoders stay as they are; class maps come from the sources
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..models.controlnet import LayoutControlNet
 from .autoencoder import turn
 from .denoiser import build, flow, load_bank
-from .latents import Dropout, conditions, controls, time_vector
+from .latents import Dropout, controls, stacked, told
 from .runner import Trainer, load_recipe
 
 
@@ -23,13 +24,13 @@ def main(arguments: list[str]) -> None:
     torch.manual_seed(recipe.seed)
     bank = load_bank(recipe)
     drop = Dropout(**recipe.dropout)
-    sizes = sorted(bank.by_size)
+    small = min(bank.by_size)
     base = build({"init": recipe.denoiser}).eval().requires_grad_(False)
     controlnet = LayoutControlNet(**recipe.model)
     controlnet.load_from_denoiser(base.unet)
     trainer = Trainer(controlnet, recipe)
-    device = trainer.accelerator.device
-    base.to(device)
+    sensors = list(base.acquisition_encoder.config.sensors)
+    base.to(trainer.accelerator.device)
 
     def predict(x: Tensor, t: Tensor, tokens: Tensor, mask: Tensor, vector: Tensor, image: Tensor) -> Tensor:
         residuals = trainer.plain(x, t, image, time_vector=vector)
@@ -45,26 +46,24 @@ def main(arguments: list[str]) -> None:
 
     run = torch.compile(predict, dynamic=False) if recipe.compile else predict
 
-    def loss(model: LayoutControlNet, step: int) -> dict[str, Tensor]:
+    def draw(step: int) -> dict[str, Any]:
         rng = np.random.default_rng([recipe.seed, step])
-        large = rng.random() < recipe.large
-        entries = bank.pick(rng, sizes[-1] if large else sizes[0], recipe.batch if large else 3 * recipe.batch)
-        captions, places, acquisitions = conditions(entries, rng, drop)
+        entries = bank.batch(rng, small=3 * recipe.batch, large=recipe.batch, share=recipe.large, crops=recipe.crops)
         k = int(rng.integers(8))
-        latents = turn(torch.from_numpy(np.stack([e.latent for e in entries])).float(), k)
-        image = turn(controls(entries, rng), k).to(device)
-        x, t, target = (part.to(device) for part in flow(latents, rng))
-        tokens, mask = (part.to(device) for part in bank.text(captions))
+        image = turn(controls(entries, rng), k)
+        return {"image": image} | told(bank, entries, rng, drop, sensors) | flow(turn(stacked(entries), k), rng)
+
+    def loss(model: LayoutControlNet, batch: dict[str, Any]) -> dict[str, Tensor]:
         with torch.no_grad():
-            vector = time_vector(base.place_encoder, base.acquisition_encoder, places, acquisitions)
-        prediction = run(x, t, tokens, mask, vector, image)
-        error = (prediction.float() - target).square().mean()
-        return {"loss": error, "large" if large else "small": error}
+            vector = base.place_encoder(*batch["place"]) + base.acquisition_encoder(*batch["acquisition"])
+        x, t, target, tokens, mask = (batch[n] for n in ("x", "t", "target", "tokens", "mask"))
+        error = (run(x, t, tokens, mask, vector, batch["image"]).float() - target).square().mean()
+        return {"loss": error, "large" if x.shape[-1] > small else "small": error}
 
     def save(model: LayoutControlNet, folder) -> None:
         model.save_pretrained(folder / "controlnet")
 
-    trainer.run(loss, on_save=lambda t: t.save_ema(t.out / "ema", save))
+    trainer.run(loss, draw, on_save=lambda t: t.save_ema(t.out / "ema", save))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,10 @@ Flow matching on straight paths (Lipman et al. 2023, eq. 23; Liu et al. 2023): x
 (Esser et al. 2024, section 3.1). Latents are turned by the symmetries of the square, which the autoencoder was trained to follow.
 """
 
+import hashlib
+import json
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +20,9 @@ from ..diffusion.codec import Codec
 from ..models.autoencoder import ConvAutoencoder
 from ..models.denoiser import LatentDenoiser
 from .autoencoder import turn
+from .cache import cached
 from .data import load_samples
-from .latents import Bank, Dropout, TextBank, conditions, encode_samples, time_vector
+from .latents import Bank, Dropout, Entry, TextBank, encode_samples, stacked, told
 from .runner import Trainer, load_recipe
 from .sources import NON_COMMERCIAL
 
@@ -57,11 +61,17 @@ def build(recipe) -> ConditionedDenoiser:
 
 def load_bank(recipe, *, mosaics: bool = True) -> Bank:
     """All training samples of the recipe as latents of its autoencoder, with encoded captions."""
-    samples = load_samples(recipe.data.root, "train", mosaics=mosaics)
-    if recipe.data.public_domain:
-        samples = [s for s in samples if s.source not in NON_COMMERCIAL]
     vae = ConvAutoencoder.from_pretrained(recipe.autoencoder).eval().to(memory_format=torch.channels_last)
-    entries = encode_samples(samples, Codec(vae), seed=recipe.seed, clouds=recipe.data.clouds)
+
+    def encode() -> list[Entry]:
+        samples = load_samples(recipe.data.root, "train", mosaics=mosaics)
+        if recipe.data.public_domain:
+            samples = [s for s in samples if s.source not in NON_COMMERCIAL]
+        return encode_samples(samples, Codec(vae), seed=recipe.data.seed, clouds=recipe.data.clouds)
+
+    weights = hashlib.sha256(b"".join(t.numpy().tobytes() for t in vae.state_dict().values())).hexdigest()[:16]
+    data = {k: v for k, v in recipe.data.items() if k in ("public_domain", "clouds", "seed")}
+    entries = cached(recipe.data.cache, json.dumps({"autoencoder": weights, "mosaics": mosaics, **data}), encode)
     captions = (c for e in entries for c in e.captions)
     text = (
         TextBank.load(recipe.data.text_states) if recipe.data.text_states else TextBank.encode(captions, load_minilm())
@@ -69,12 +79,12 @@ def load_bank(recipe, *, mosaics: bool = True) -> Bank:
     return Bank(entries, dict(recipe.shares), text)
 
 
-def flow(latents: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Noisy latents, time steps (0..1000) and targets of flow matching, all drawn from ``rng``."""
+def flow(latents: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Noisy latents ``x``, time steps ``t`` (0..1000) and ``target`` of flow matching, all drawn from ``rng``."""
     sigma = torch.from_numpy(1 / (1 + np.exp(-rng.standard_normal(len(latents), dtype=np.float32))))
     noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
     s = sigma[:, None, None, None]
-    return (1 - s) * latents + s * noise, 1000 * sigma, noise - latents
+    return {"x": (1 - s) * latents + s * noise, "t": 1000 * sigma, "target": noise - latents}
 
 
 def main(arguments: list[str]) -> None:
@@ -84,25 +94,25 @@ def main(arguments: list[str]) -> None:
     torch.manual_seed(recipe.seed)
     bank = load_bank(recipe)
     drop = Dropout(**recipe.dropout)
-    sizes = sorted(bank.by_size)
+    small = min(bank.by_size)
     trainer = Trainer(build(recipe), recipe)
     unet = torch.compile(trainer.plain.unet, dynamic=False) if recipe.compile else trainer.plain.unet
-    device = trainer.accelerator.device
+    sensors = list(trainer.plain.acquisition_encoder.config.sensors)
 
-    def loss(model: ConditionedDenoiser, step: int) -> dict[str, Tensor]:
+    def draw(step: int) -> dict[str, Any]:
         rng = np.random.default_rng([recipe.seed, step])
-        large = rng.random() < recipe.large
-        entries = bank.pick(rng, sizes[-1] if large else sizes[0], recipe.batch if large else 3 * recipe.batch)
-        captions, places, acquisitions = conditions(entries, rng, drop)
-        latents = turn(torch.from_numpy(np.stack([e.latent for e in entries])).float(), int(rng.integers(8)))
-        x, t, target = (part.to(device) for part in flow(latents, rng))
-        tokens, mask = (part.to(device) for part in bank.text(captions))
-        vector = time_vector(model.place_encoder, model.acquisition_encoder, places, acquisitions)
-        prediction = unet(x, t, tokens, encoder_attention_mask=mask, time_vector=vector, return_dict=False)[0]
-        error = (prediction.float() - target).square().mean(dim=(1, 2, 3))
-        return {"loss": error.mean(), "large" if large else "small": error.mean()}
+        entries = bank.batch(rng, small=3 * recipe.batch, large=recipe.batch, share=recipe.large, crops=recipe.crops)
+        k = int(rng.integers(8))
+        return told(bank, entries, rng, drop, sensors) | flow(turn(stacked(entries), k), rng)
 
-    trainer.run(loss, on_save=lambda t: t.save_ema(t.out / "ema", lambda model, folder: model.save(folder)))
+    def loss(model: ConditionedDenoiser, batch: dict[str, Any]) -> dict[str, Tensor]:
+        vector = model.place_encoder(*batch["place"]) + model.acquisition_encoder(*batch["acquisition"])
+        x, t, target, tokens, mask = (batch[n] for n in ("x", "t", "target", "tokens", "mask"))
+        prediction = unet(x, t, tokens, encoder_attention_mask=mask, time_vector=vector, return_dict=False)[0]
+        error = (prediction.float() - target).square().mean()
+        return {"loss": error, "large" if x.shape[-1] > small else "small": error}
+
+    trainer.run(loss, draw, on_save=lambda t: t.save_ema(t.out / "ema", lambda model, folder: model.save(folder)))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ for apart. Every figure carries N and its extractor.
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..errors import InputError
+from ..files import write_bytes
 from ..geo.canvas import Canvas
+from ..geo.display import contact_sheet
 from ..geo.legend import colourise
 from ..metrics.base import FeatureSet, extract
 from ..metrics.consistency import class_consistency, gsd_response, place_consistency
@@ -34,9 +35,10 @@ from ..models.segmenter import LayoutSegmenter
 from ..types import Acquisition, Place
 from .data import load_samples
 from .latents import resized
+from .response import condition_changes
 from .sources import Sample
 
-PARTS = ("autoencoder", "distribution", "place", "layout", "gsd")
+PARTS = ("autoencoder", "distribution", "place", "layout", "gsd", "conditions")
 PLACES = {  # name -> (source, box west, south, east, north) of real images; the centre of the box is what is asked for
     "Houston": ("houston", (-96.0, 29.0, -95.0, 30.5)),
     "Uganda": ("uganda", (32.0, 0.0, 33.0, 1.0)),
@@ -57,18 +59,6 @@ class Report:
     model: dict[str, Any]
     figures: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
-
-
-def sheet(images: Sequence[np.ndarray], columns: int, side: int = 128) -> Image.Image:
-    """Contact sheet of (H, W, 3) images."""
-    rows = -(-len(images) // columns)
-    out = Image.new("RGB", (columns * side, rows * side))
-    for i, image in enumerate(images):
-        out.paste(
-            Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS),
-            (i % columns * side, i // columns * side),
-        )
-    return out
 
 
 def asked_from(samples: Sequence[Sample], count: int) -> list[Sample]:
@@ -94,6 +84,23 @@ def bucketed(sample: Sample) -> Sample:
     return Sample(
         sample.source, sample.key, image, sample.caption, sample.klass, sample.place, acquisition, layout, sample.number
     )
+
+
+def by_shape(images: Sequence[np.ndarray], most: int = 8) -> Iterator[list[np.ndarray]]:
+    """All the images in groups of at most ``most`` of one shape."""
+    groups: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for image in images:
+        groups.setdefault(image.shape, []).append(image)
+    for group in groups.values():
+        yield from (group[i : i + most] for i in range(0, len(group), most))
+
+
+def check_parts(parts: Sequence[str]) -> None:
+    """Raises InputError for a part that there is none of, and where none is named."""
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown or not parts:
+        what = f"no part of the evaluation is called {unknown[0]!r}" if unknown else "no part is named"
+        raise InputError(f"{what}; use some of {', '.join(PARTS)}")
 
 
 class Evaluation:
@@ -130,17 +137,16 @@ class Evaluation:
     @torch.no_grad()
     def run(self, parts: Sequence[str] = PARTS) -> Report:
         """Measure the named parts in order."""
-        if unknown := set(parts) - set(PARTS):
-            raise InputError(
-                f"no part of the evaluation is called {sorted(unknown)[0]!r}; use some of {', '.join(PARTS)}"
-            )
+        check_parts(parts)
+        if "distribution" in parts:
+            asked_from(self.heldout, self.count)  # that there are enough, before any of it takes long
+        self.out.mkdir(exist_ok=True)
         for part in parts:
             started = time.time()
             self.report.figures[part] = getattr(self, part)()
             self.say(f"{part}: {time.time() - started:.0f} s")
-            (self.out / "figures.json").write_text(
-                json.dumps({"model": self.report.model, **self.report.figures}, indent=1) + "\n"
-            )
+            figures = json.dumps({"model": self.report.model, **self.report.figures}, indent=1) + "\n"
+            write_bytes(self.out / "figures.json", figures.encode(), overwrite=True)
         return self.report
 
     # -- parts --------------------------------------------------------------------------------------------------------------------
@@ -151,8 +157,7 @@ class Evaluation:
         for source in sorted({s.source for s in self.heldout}):
             images = [s.image for s in self.heldout if s.source == source]
             psnr, ssim = [], []
-            for i in range(0, len(images), 8):
-                same = [x for x in images[i : i + 8] if x.shape == images[i].shape]
+            for same in by_shape(images):
                 x = to_tensor(same)
                 codec = self.pipe.codec
                 y = codec.decode(codec.encode((x * 2 - 1).to(self.pipe.device))).cpu() / 2 + 0.5
@@ -275,6 +280,10 @@ class Evaluation:
         self.picture("gsd (one row each: " + ", ".join(map(str, GSDS)) + " m)", images, each)
         return gsd_response(asked, seen, extractor=probe.name, confidence=CONFIDENCE).to_dict()
 
+    def conditions(self) -> dict:
+        """How much each condition changes a picture, beside what another seed does."""
+        return condition_changes(self.pipe, confidence=CONFIDENCE, **self.call)
+
     # -- making images -------------------------------------------------------------------------------------------------------------
 
     def like(self, asked: Sequence[Sample], *, layouts: bool = False) -> list[np.ndarray]:
@@ -312,7 +321,7 @@ class Evaluation:
     def picture(self, title: str, images: Sequence[np.ndarray], columns: int) -> None:
         """Save a contact sheet and remember it for the page."""
         name = "".join(c if c.isalnum() else "-" for c in title.lower()).strip("-")[:40] + ".jpg"
-        sheet(images, columns).save(self.out / name, quality=90)
+        contact_sheet(images, columns).save(self.out / name, quality=90)
         self.report.pictures[title] = name
 
 

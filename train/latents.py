@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..conditioning.acquisition import AcquisitionEncoder
+from ..conditioning.acquisition import acquisition_arrays
 from ..conditioning.edges import canny_edges
 from ..conditioning.layout import encode_layout
 from ..conditioning.place import place_arrays
@@ -25,8 +26,6 @@ from ..types import Acquisition, PartialDate, Place
 from .captions import all_captions, draw
 from .clouds import add_clouds
 from .sources import Sample
-
-FLOOD_DAY = PartialDate(2017, 8, 31)
 
 
 @dataclass
@@ -78,7 +77,7 @@ def replace_gsd(a: Acquisition, gsd: float | None) -> Acquisition:
 def encode_samples(
     samples: Sequence[Sample], codec: Codec, *, seed: int, clouds: float = 0.15, batch: int = 16
 ) -> list[Entry]:
-    """Entries of all variants of all samples."""
+    """Entries of all variants of all samples; ``batch`` is for 128 px, larger images come in proportionally smaller batches."""
     made: list[Sample] = []
     for i, sample in enumerate(samples):
         made += variants(sample, np.random.default_rng([seed, i]), clouds=clouds)
@@ -87,7 +86,8 @@ def encode_samples(
     start = 0
     while start < len(made):
         size = made[start].image.shape[0]
-        group = [s for s in made[start : start + batch] if s.image.shape[0] == size]
+        count = max(1, batch * 128**2 // size**2)  # an even use of memory
+        group = [s for s in made[start : start + count] if s.image.shape[0] == size]
         x = torch.from_numpy(np.stack([s.image for s in group])).permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = codec.encode(x.contiguous(memory_format=torch.channels_last)).half().cpu().numpy()
         for sample, latent in zip(group, latents, strict=True):
@@ -144,9 +144,35 @@ class Bank:
             members, weight = members[keep], weight[keep] / weight[keep].sum()
         return [self.entries[i] for i in rng.choice(members, size=count, p=weight)]
 
+    def batch(self, rng: np.random.Generator, *, small: int, large: int, share: float, crops: float) -> list[Entry]:
+        """``large`` entries of the largest size with probability ``share``, else ``small`` of the smallest, of which about ``crops`` are cut from the largest.
+
+        A cut keeps its source's gsd: fine texture is learnt at the price of small batches.
+        """
+        sizes = sorted(self.by_size)
+        if rng.random() < share:
+            return self.pick(rng, sizes[-1], large)
+        cut = int(rng.binomial(small, crops)) if len(sizes) > 1 else 0
+        parts = [crop(e, sizes[0], rng) for e in self.pick(rng, sizes[-1], cut)] if cut else []
+        return parts + self.pick(rng, sizes[0], small - cut)
+
     def text(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token states (b, l, d) and mask (b, l) of captions of the bank."""
         return self.text_bank.states(captions)
+
+
+def crop(entry: Entry, size: int, rng: np.random.Generator) -> Entry:
+    """A random window of ``size`` latent cells, with its image and layout; place and gsd stay."""
+    room = entry.latent.shape[-1] - size
+    row, col = (int(n) for n in rng.integers(0, room + 1, 2))
+    factor = entry.image.shape[0] // entry.latent.shape[-1]
+    pixels = (slice(row * factor, (row + size) * factor), slice(col * factor, (col + size) * factor))
+    return replace(
+        entry,
+        latent=entry.latent[:, row : row + size, col : col + size],
+        image=entry.image[pixels],
+        layout=None if entry.layout is None else entry.layout[pixels],
+    )
 
 
 class TextBank:
@@ -220,9 +246,23 @@ def conditions(
     return captions, places, acquisitions
 
 
-def time_vector(place_encoder, acquisition_encoder: AcquisitionEncoder, places, acquisitions) -> Tensor:
-    """What the place and acquisition encoders add to the time embedding."""
-    return place_encoder(*place_arrays(places)) + acquisition_encoder(*acquisition_encoder.arrays(acquisitions))
+def told(
+    bank: Bank, entries: Sequence[Entry], rng: np.random.Generator, drop: Dropout, sensors: Sequence[str]
+) -> dict[str, Any]:
+    """What a denoiser is told of a batch after dropout: ``tokens`` and ``mask`` of the captions, arrays of ``place`` and ``acquisition``."""
+    captions, places, acquisitions = conditions(entries, rng, drop)
+    tokens, mask = bank.text(captions)
+    return {
+        "tokens": tokens,
+        "mask": mask,
+        "place": place_arrays(places),
+        "acquisition": acquisition_arrays(acquisitions, sensors),
+    }
+
+
+def stacked(entries: Sequence[Entry]) -> Tensor:
+    """Latents of a batch, (b, c, h, w) float32."""
+    return torch.from_numpy(np.stack([e.latent for e in entries])).float()
 
 
 def controls(entries: Sequence[Entry], rng: np.random.Generator) -> Tensor:

@@ -3,25 +3,28 @@
 Every random draw is a pure function of (seed, step), so a run that is killed and resumed continues as if it had not been.
 """
 
+import itertools
 import json
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from diffusers.training_utils import EMAModel
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError
 
-LossFunction = Callable[[Any, int], dict[str, torch.Tensor]]
+LossFunction = Callable[[Any, Any], dict[str, torch.Tensor]]
 
 
 def load_recipe(name: str, overrides: list[str] | None = None) -> DictConfig:
@@ -45,16 +48,45 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> DictConfig:
         ) from error
 
 
-def cosine_rate(step: int, *, steps: int, warmup: int, floor: float = 0.02) -> float:
-    """Linear warm-up, then cosine decay from 1 to ``floor`` at ``steps``."""
-    if step < warmup:
-        return (step + 1) / warmup
-    done = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+def cosine_rate(step: int, done: float, *, warmup: int, floor: float = 0.02) -> float:
+    """Linear warm-up over the first steps, times cosine decay from 1 to ``floor`` as ``done`` goes from 0 to 1."""
+    return min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def make_optimizers(model: torch.nn.Module, recipe: DictConfig) -> list[torch.optim.Optimizer]:
+    """AdamW; with ``recipe.muon`` (a learning rate) Muon for the matrices of transformer blocks and AdamW for the rest.
+
+    Muon (Jordan et al. 2024) steps along the orthogonalised momentum, here with AdamW's root mean square (Liu et al. 2025, eq. 4).
+    """
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    muon = recipe.get("muon")
+    matrices = [p for n, p in named if muon and p.ndim == 2 and ".blocks." in f".{n}" and not n.endswith("table")]
+    held = {id(p) for p in matrices}
+    rest = [p for _, p in named if id(p) not in held]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True)]
+    if matrices:
+        made.append(
+            torch.optim.Muon(matrices, lr=muon, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    return made
+
+
+class Draws(Dataset):
+    """``draw(step)`` as a dataset, for torch's DataLoader."""
+
+    def __init__(self, draw: Callable[[int], Any]):
+        self.draw = draw
+
+    def __getitem__(self, step: int) -> Any:
+        return self.draw(step)
 
 
 class Trainer:
-    """Runs ``loss(model, step) -> {"loss": ..., more figures}`` to ``recipe.steps`` with AdamW, EMA and checkpoints in ``recipe.out``."""
+    """Runs ``loss(model, draw(step)) -> {"loss": ..., more figures}`` for a recipe, with EMA and checkpoints in ``recipe.out``."""
 
     def __init__(self, model: torch.nn.Module, recipe: DictConfig):
         self.recipe, self.out = recipe, Path(recipe.out)
@@ -63,14 +95,10 @@ class Trainer:
         precision = recipe.precision or "no"  # YAML reads a bare no as False
         self.accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
         trained = [p for p in model.parameters() if p.requires_grad]
-        decay = [p for p in trained if p.ndim > 1]
-        plain = [p for p in trained if p.ndim <= 1]
-        groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True)
-        self.model, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
+        self.model, *self.optimizers = self.accelerator.prepare(model.train(), *make_optimizers(model, recipe))
         self.ema = EMAModel(trained, decay=recipe.ema, use_ema_warmup=True, power=0.75)
         self.ema.to(self.accelerator.device)
-        self.parameters, self.step = trained, 0
+        self.parameters, self.step, self.seconds = trained, 0, 0.0
         self._resume()
 
     @property
@@ -84,10 +112,11 @@ class Trainer:
             return
         state = torch.load(found[-1] / "state.pt", map_location="cpu", weights_only=True)
         self.plain.load_state_dict(load_file(found[-1] / "model.safetensors"))
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.ema.load_state_dict(state["ema"])
         self.ema.to(self.accelerator.device)
-        self.step = state["step"]
+        self.step, self.seconds = state["step"], state["seconds"]
         self.accelerator.print(f"resumed {found[-1].name}")
 
     def save(self) -> None:
@@ -97,7 +126,8 @@ class Trainer:
         final, fresh = self.out / f"checkpoint-{self.step}", self.out / f".fresh-{os.getpid()}"
         fresh.mkdir(exist_ok=True)
         save_file({k: v.contiguous() for k, v in self.plain.state_dict().items()}, fresh / "model.safetensors")
-        state = {"optimizer": self.optimizer.state_dict(), "ema": self.ema.state_dict(), "step": self.step}
+        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+        state = {"optimizers": optimizers, "ema": self.ema.state_dict(), "step": self.step, "seconds": self.seconds}
         torch.save(state, fresh / "state.pt")
         if final.exists():
             shutil.rmtree(final)
@@ -114,33 +144,56 @@ class Trainer:
         finally:
             self.ema.restore(self.parameters)
 
-    def run(self, loss: LossFunction, *, on_save: Callable[["Trainer"], None] | None = None) -> None:
-        """Train to the recipe's steps, or until its ``minutes`` are over; interrupting saves a checkpoint first."""
-        recipe, started, seen = self.recipe, time.time(), self.step
+    @property
+    def done(self) -> float:
+        """How much of the training is done, 0 to 1: by ``steps``, or by time where the recipe gives only ``minutes``."""
+        return self.step / self.recipe.steps if self.recipe.steps else self.seconds / (60 * self.recipe.minutes)
+
+    def run(
+        self,
+        loss: LossFunction,
+        draw: Callable[[int], Any] = int,
+        *,
+        on_save: Callable[["Trainer"], None] | None = None,
+    ) -> None:
+        """Train to the recipe's ``steps``, or for its ``minutes`` (those of the runs it resumes included).
+
+        With ``minutes`` alone the learning rate decays over that time. Interrupting saves a checkpoint first.
+
+        Args:
+            loss: of the model and what was drawn for a step, moved to the device; its entry "loss" is minimised, all are logged.
+            draw: CPU tensors for a step, a pure function of it; made ahead by ``recipe.workers`` processes where there are any.
+            on_save: called after each checkpoint.
+
+        Raises:
+            InputError: the recipe has neither steps nor minutes.
+        """
+        recipe = self.recipe
+        if not (recipe.steps or recipe.minutes):
+            raise InputError("the recipe has neither steps nor minutes; give one, or both")
         figures: dict[str, list[float]] = {}
+        clock, seen, since = time.time(), self.step, self.seconds
+        batches = self._batches(draw)
         try:
-            while self.step < recipe.steps:
-                rate = recipe.lr * cosine_rate(self.step, steps=recipe.steps, warmup=recipe.warmup)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
+            while self.done < 1:
+                rate = cosine_rate(self.step, self.done, warmup=recipe.warmup)
+                for optimizer, peak in zip(self.optimizers, (recipe.lr, recipe.get("muon")), strict=False):
+                    for group in optimizer.param_groups:
+                        group["lr"] = peak * rate
+                batch = send_to_device(next(batches), self.accelerator.device, non_blocking=True)
                 with self.accelerator.autocast():
-                    values = loss(self.model, self.step)
-                self.accelerator.backward(values["loss"])
-                norm = self.accelerator.clip_grad_norm_(self.parameters, recipe.clip)
-                if not torch.isfinite(norm):
-                    self.accelerator.print(f"step {self.step}: gradient is not finite, step skipped")
-                else:
-                    self.optimizer.step()
-                    self.ema.step(self.parameters)
-                self.optimizer.zero_grad(set_to_none=True)
-                self.step += 1
+                    values = loss(self.model, batch)
+                self._update(values["loss"])
+                self.step, self.seconds = self.step + 1, since + time.time() - clock
                 for name, value in values.items():
                     figures.setdefault(name, []).append(float(value.detach()))
                 if self.step % recipe.log_every == 0:
-                    self._log({k: sum(v) / len(v) for k, v in figures.items()}, rate, started, seen)
+                    speed = (self.step - seen) * recipe.batch / (self.seconds - since)
+                    means = {k: round(sum(v) / len(v), 5) for k, v in figures.items()}
+                    self._log({**means, "lr": recipe.lr * rate, "samples_per_s": round(speed, 2)})
                     figures = {}
-                over = recipe.minutes and time.time() - started > 60 * recipe.minutes
-                if self.step % recipe.save_every == 0 or self.step == recipe.steps or over:
+                over = recipe.minutes and self.seconds >= 60 * recipe.minutes
+                if self.step % recipe.save_every == 0 or self.done >= 1 or over:
                     self.save()
                     if on_save:
                         on_save(self)
@@ -150,15 +203,34 @@ class Trainer:
             self.save()
             raise
 
-    def _log(self, figures: dict[str, float], rate: float, started: float, seen: int) -> None:
-        per_second = (self.step - seen) * self.recipe.batch / (time.time() - started)
-        line = {
-            "step": self.step,
-            **{k: round(v, 5) for k, v in figures.items()},
-            "lr": rate,
-            "samples_per_s": round(per_second, 2),
-        }
+    def _batches(self, draw: Callable[[int], Any]) -> Iterator[Any]:
+        workers = self.recipe.get("workers") or 0
+        return iter(
+            DataLoader(
+                Draws(draw),
+                batch_size=None,
+                sampler=itertools.count(self.step),
+                num_workers=workers,
+                prefetch_factor=4 if workers else None,
+                pin_memory=self.accelerator.device.type == "cuda",
+            )
+        )
+
+    def _update(self, loss: torch.Tensor) -> None:
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.recipe.clip)
+        if torch.isfinite(norm):
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self.ema.step(self.parameters)
+        else:
+            self.accelerator.print(f"step {self.step}: gradient is not finite, step skipped")
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def _log(self, figures: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
+            line = json.dumps({"step": self.step, **figures})
             with open(self.out / "log.jsonl", "a") as log:
-                log.write(json.dumps(line) + "\n")
-            print(json.dumps(line), flush=True)
+                log.write(line + "\n")
+            print(line, flush=True)

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,25 +150,30 @@ def main(arguments: list[str]) -> None:
     weights = class_weights(samples, model.classes, power=recipe.loss.power)
     backbone = EfficientNetLite0.from_installed(size=None)
     trainer = Trainer(model, recipe)
-    device = trainer.accelerator.device
-    backbone.to(device)
+    backbone.to(trainer.accelerator.device)
 
-    def loss(model: LayoutSegmenter, step: int) -> dict[str, Tensor]:
+    def draw(step: int) -> dict[str, Any]:
         rng = np.random.default_rng([recipe.seed, step])
         chosen = [samples[i] for i in rng.integers(len(samples), size=recipe.batch)]
         images, layouts = zip(*(augment(s.image, s.layout, rng, crop=recipe.data.crop) for s in chosen), strict=True)
-        x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().to(device)
-        levels = backbone.pyramid(x, normalise=False)
+        return {
+            "x": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),
+            "layout": torch.from_numpy(np.stack(layouts)).long(),
+            "footprints": [s.source in FOOTPRINTS for s in chosen],
+        }
+
+    def loss(model: LayoutSegmenter, batch: dict[str, Any]) -> dict[str, Tensor]:
+        levels = backbone.pyramid(batch["x"], normalise=False)
         return segmentation_loss(
             model(levels, size=(recipe.data.crop, recipe.data.crop)),
-            torch.from_numpy(np.stack(layouts)).long().to(device),
+            batch["layout"],
             classes=model.classes,
             weights=weights,
-            footprints=[s.source in FOOTPRINTS for s in chosen],
+            footprints=batch["footprints"],
             not_building=recipe.loss.not_building,
         )
 
-    trainer.run(loss)
+    trainer.run(loss, draw)
     heldout = [
         s for s in load_samples(recipe.data.root, "heldout", sources=recipe.data.sources) if s.layout is not None
     ]

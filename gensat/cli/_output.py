@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from gensat.errors import InputError, OutputError
 from gensat.files import check_output
+from gensat.geo.display import contact_sheet
 from gensat.geo.raster import image_suffix
 from gensat.types import GeoImage
 
 SHEET = "contact_sheet.png"
-_THUMB, _LABEL = 256, 14  # pixels: side of a thumbnail, height of the seed under it
+_THUMB = 256  # pixels, the longer side of a picture on the contact sheet at most
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Output:
 
     def save(self, index: int, image: GeoImage) -> Path:
         """Writes image ``index``, whole or not at all."""
-        self._make_folder()
+        if self.folder is not None:
+            make_folder(self.folder)
         image.save(self.files[index], overwrite=self.overwrite)
         return self.files[index]
 
@@ -45,15 +46,6 @@ class Output:
             return None
         sheet.image().save(self.folder / SHEET, overwrite=self.overwrite)
         return self.folder / SHEET
-
-    def _make_folder(self) -> None:
-        if self.folder is not None:
-            try:
-                self.folder.mkdir(exist_ok=True)
-            except OSError as error:
-                raise OutputError(
-                    f"folder {self.folder} could not be made ({error.strerror}); choose another"
-                ) from error
 
 
 def plan_output(out: str, seeds: Sequence[int], *, suffix: str = ".tif", overwrite: bool = False) -> Output:
@@ -74,17 +66,9 @@ def plan_output(out: str, seeds: Sequence[int], *, suffix: str = ".tif", overwri
     if not out.strip():
         raise InputError("the output has no name; give a file such as image.tif, or a folder")
     if path.is_dir() or out.endswith(("/", os.sep)) or not path.suffix:
-        if path.exists() and not path.is_dir():
-            raise InputError(
-                f"output {path} is a file without an extension; give a folder, or a name such as {path}.tif"
-            )
-        if not path.exists() and not path.absolute().parent.is_dir():
-            raise InputError(f"folder {path.parent} of output {path.name} does not exist; create it first")
-        files = tuple(path / f"{index:06d}-{seed}{suffix}" for index, seed in enumerate(seeds))
-        for file in (*files, path / SHEET) if path.is_dir() else ():
-            check_output(file, overwrite)
-        _require_writable(path if path.is_dir() else path.absolute().parent)
-        return Output(files, path, overwrite)
+        names = [f"{index:06d}-{seed}{suffix}" for index, seed in enumerate(seeds)]
+        check_folder(path, [*names, SHEET], overwrite=overwrite)
+        return Output(tuple(path / name for name in names), path, overwrite)
     image_suffix(path)
     if len(seeds) > 1:
         raise InputError(
@@ -95,34 +79,51 @@ def plan_output(out: str, seeds: Sequence[int], *, suffix: str = ".tif", overwri
     return Output((path,), None, overwrite)
 
 
+def check_folder(path: Path, names: Sequence[str], *, overwrite: bool = False) -> None:
+    """Checks that files of these names may be written into a folder, which may be missing.
+
+    Raises:
+        InputError: it is a file, may not be written, has no parent, or holds one of the files and ``overwrite`` is
+            false.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"output {path} is a file where a folder is needed; choose another name")
+    if not path.exists() and not path.absolute().parent.is_dir():
+        raise InputError(f"folder {path.parent} of output {path.name} does not exist; create it first")
+    for name in names if path.is_dir() else ():
+        check_output(path / name, overwrite)
+    _require_writable(path if path.is_dir() else path.absolute().parent)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder that :func:`check_folder` let through, if it is missing. Raises OutputError."""
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"folder {path} could not be made ({error.strerror}); choose another") from error
+
+
 @dataclass
 class ContactSheet:
     """Small pictures of all images of a request, row by row, each with its seed."""
 
-    thumbs: list[Image.Image] = field(default_factory=list)
+    thumbs: list[np.ndarray] = field(default_factory=list)
     first: GeoImage | None = None
     seeds: list[int] = field(default_factory=list)
 
     def add(self, image: GeoImage, seed: int) -> None:
         """Adds a thumbnail of at most 256 pixels a side."""
         picture = image.to_pil()
-        picture.thumbnail((_THUMB, _THUMB), Image.Resampling.LANCZOS)
-        self.thumbs.append(picture)
+        picture.thumbnail((_THUMB, _THUMB))  # now: a thousand images would not fit into memory
+        self.thumbs.append(np.asarray(picture))
         self.seeds.append(seed)
         self.first = self.first or image
 
     def image(self) -> GeoImage:
         """The sheet, as synthetic as what it shows."""
         assert self.first is not None
-        columns = int(np.ceil(np.sqrt(len(self.thumbs))))
-        rows = -(-len(self.thumbs) // columns)
-        width, height = self.thumbs[0].width + 2, self.thumbs[0].height + 2 + _LABEL
-        sheet = Image.new("RGB", (columns * width, rows * height), "white")
-        draw = ImageDraw.Draw(sheet)
-        for i, (thumb, seed) in enumerate(zip(self.thumbs, self.seeds, strict=True)):
-            x, y = i % columns * width + 1, i // columns * height + 1
-            sheet.paste(thumb, (x, y))
-            draw.text((x + 2, y + thumb.height + 1), str(seed), fill="black")
+        columns, side = int(np.ceil(np.sqrt(len(self.thumbs)))), max(self.thumbs[0].shape)
+        sheet = contact_sheet(self.thumbs, columns, side=side, labels=self.seeds)
         kept = ("synthetic", "software", "model", "model_hash", "model_licence", "prompt")
         provenance = {key: self.first.provenance[key] for key in kept if key in self.first.provenance}
         return GeoImage(np.asarray(sheet), provenance={**provenance, "seeds": self.seeds})

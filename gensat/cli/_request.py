@@ -115,7 +115,7 @@ def check_conditions(
     canvas = make_canvas(model.spec, [], place=place, bbox=bbox, gsd=gsd, crs=crs, width=width, height=height)
     known = Acquisition(canvas.ground_gsd or gsd, acquisition.date, acquisition.cloud_cover, acquisition.sensor)
     given = {"prompt": bool(prompt), "layout": layout is not None, "edges": edges is not None}
-    check_request(model.spec, canvas, known, **given, cropped=bbox is not None, width=width, height=height)
+    check_request(model.spec, canvas, known, **given, cropped=bbox is not None)
     if acquisition.sensor and "acquisition_encoder" in model.components and acquisition.sensor not in model.sensors:
         choice = f"use one of {', '.join(model.sensors)}, or leave it out" if model.sensors else "leave it out"
         raise InputError(f"model {model.spec.name} does not know the sensor {acquisition.sensor!r}; {choice}")

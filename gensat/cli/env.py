@@ -18,9 +18,9 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def env(json: options.Json = False) -> None:
+def env(json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Print the versions of everything that matters, the device, and whether xformers runs."""
-    screen = Screen(quiet=False, json=json)
+    screen = Screen(quiet, json)
     with screen.listening():
         data = _environment()
     screen.result(data, "\n".join(_lines(data)))
@@ -32,7 +32,7 @@ def _environment() -> dict[str, Any]:
     import torch
 
     from gensat import __version__
-    from gensat.diffusion.precision import choose
+    from gensat.diffusion.precision import choose, why_no_xformers
     from gensat.hub.resolve import DEFAULT, shipped
 
     precision = choose()
@@ -51,19 +51,10 @@ def _environment() -> dict[str, Any]:
         "gdal": rasterio.__gdal_version__,
         "proj": pyproj.proj_version_str,
         "packages": {name: _version(name) for name in _PACKAGES},
-        "xformers": _xformers(),
+        "xformers": f"torch attention is used: {reason}" if (reason := why_no_xformers()) else "runs here",
         "models": sorted(shipped()),
         "default_model": DEFAULT,
     }
-
-
-def _xformers() -> str:
-    """An import alone proves nothing: the kernel is run once."""
-    from gensat.diffusion.precision import xformers_works
-
-    if _version("xformers") is None:
-        return "not installed; torch attention is used"
-    return "runs here" if xformers_works() else "installed, but its kernels do not run here; torch attention is used"
 
 
 def _version(name: str) -> str | None:

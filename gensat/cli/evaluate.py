@@ -9,15 +9,16 @@ import typer
 
 from gensat.cli import _options as options
 from gensat.cli._console import Screen, hush_libraries
-from gensat.errors import InputError
+
+FILES = ("figures.json", "report.md", "index.html")
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Shipped name or folder of a model.")] = "gensat-small",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("evaluation"),
     parts: Annotated[
-        str, typer.Option(help="Comma-separated: autoencoder,distribution,place,layout,gsd.")
-    ] = "autoencoder,distribution,place,layout,gsd",
+        str, typer.Option(help="Comma-separated: autoencoder,distribution,place,layout,gsd,conditions.")
+    ] = "autoencoder,distribution,place,layout,gsd,conditions",
     count: Annotated[int, typer.Option(help="Images of the distribution part; Frechet-64 needs 320.", min=16)] = 320,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; the model's own when not given.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; the model's own when not given.")] = None,
@@ -30,28 +31,35 @@ def evaluate(
     quiet: options.Quiet = False,
 ) -> None:
     """Measure a model: reconstruction, Frechet-64, memorisation, class, place, layout and gsd consistency."""
-    screen = Screen(quiet=quiet, json=json)
-    if (out / "figures.json").exists() and not overwrite:
-        raise InputError(f"{out} holds a report already; choose another folder or overwrite it with --overwrite")
-    from gensat.train.data import data_root
+    from gensat.cli import _request as request
+    from gensat.cli._output import check_folder
+    from gensat.files import atomic_write, write_bytes
 
-    root = data_root(data)
-    out.mkdir(parents=True, exist_ok=True)
-    import gensat
-    from gensat.train.evaluate import Evaluation
+    screen = Screen(quiet=quiet, json=json)
+    request.choose_seeds(seed, count)
+    check_folder(out, FILES, overwrite=overwrite)
+    chosen = request.inspect_model(model)
+    request.check_sampling(chosen, steps=steps, guidance=guidance, place_guidance=None, scheduler=None)
+    from gensat.hub.load import load
+    from gensat.train.data import data_root
+    from gensat.train.evaluate import Evaluation, check_parts
     from gensat.train.report import markdown, write_html
 
+    wanted = [part.strip() for part in parts.split(",") if part.strip()]
+    check_parts(wanted)
+    root = data_root(data)
     hush_libraries()
     with screen.listening():
-        pipe = gensat.load(model, device=device, dtype=dtype.value)
+        pipe = load(chosen.folder, device=device, dtype=dtype.value)
         pipe.set_progress_bar_config(disable=True)
         call: dict[str, Any] = {
             k: v for k, v in (("num_inference_steps", steps), ("guidance_scale", guidance)) if v is not None
         }
         evaluation = Evaluation(pipe, out, root=root, count=count, seed=seed, say=screen.note, **call)
-        report = evaluation.run([p.strip() for p in parts.split(",") if p.strip()])
-    (out / "report.md").write_text(markdown(report))
-    write_html(report, out / "index.html")
+        report = evaluation.run(wanted)
+    write_bytes(out / "report.md", markdown(report).encode(), overwrite=True)
+    with atomic_write(out / "index.html", overwrite=True) as part:
+        write_html(report, part)
     screen.result(
         {"model": report.model, **report.figures}, markdown(report) + f"\nwith pictures: {out / 'index.html'}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from enum import Enum
@@ -130,9 +131,7 @@ def generate(
         began = time.perf_counter()
         pipe = _load(chosen, device=device, dtype=dtype.value, scheduler=scheduler, lora=adapter)
         loaded = time.perf_counter()
-        outputs, notes, sheet = _make(
-            pipe, prompt, call, seeds, batch, output, screen, lora=adapter.name if adapter else None
-        )
+        outputs, notes, sheet = _make(pipe, prompt, call, seeds, batch, output, screen)
     for note in notes:
         screen.note(f"note: {note}")
     spec = chosen.spec
@@ -161,7 +160,9 @@ def _load(model: Model, *, device: str, dtype: str, scheduler: str | None, lora:
         pipe.scheduler = NAMES[scheduler].from_config(pipe.scheduler.config)
     if lora is not None:
         try:
-            pipe.load_lora_weights(str(lora.parent), weight_name=lora.name)
+            own = lora.parent.name if lora.stem == "pytorch_lora_weights" else lora.stem
+            name = re.sub(r"\W", "_", own) or "lora"  # module names take no dots
+            pipe.load_lora_weights(str(lora.parent), weight_name=lora.name, adapter_name=name)
         except (ValueError, KeyError, RuntimeError, AttributeError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise InputError(f"LoRA {lora.name} does not fit model {model.spec.name} ({first}); use another") from error
@@ -176,8 +177,6 @@ def _make(
     batch: int,
     output: Output,
     screen: Screen,
-    *,
-    lora: str | None,
 ) -> tuple[list[dict[str, Any]], list[str], Path | None]:
     """Makes and writes the images, ``batch`` at a time; what was written, the pipeline's notes, and the contact sheet."""
     from gensat.cli._output import ContactSheet
@@ -198,8 +197,6 @@ def _make(
                 made = pipe([prompt] * len(group), seed=group, callback_on_step_end=on_step, **call)
                 notes += [note for note in made.notes if note not in notes]
                 for scene, seed in zip(made.scenes, group, strict=True):
-                    if lora is not None:
-                        scene.provenance["lora"] = lora
                     path = output.save(len(outputs), scene)
                     if output.folder is not None:
                         sheet.add(scene, seed)
@@ -212,8 +209,8 @@ def _make(
 
 
 def _describe(path: Path, scene: GeoImage, seed: int) -> dict[str, Any]:
-    """One written image for ``--json``: bounds are (left, bottom, right, top) in units of the CRS."""
-    from gensat.geo.crs import crs_name
+    """One written image for ``--json``: the CRS is a code or WKT, bounds are (left, bottom, right, top) in its units."""
+    from gensat.geo.crs import crs_text
 
     placed = scene.crs is not None
     return {
@@ -222,7 +219,7 @@ def _describe(path: Path, scene: GeoImage, seed: int) -> dict[str, Any]:
         "width": scene.width,
         "height": scene.height,
         "gsd": scene.gsd,
-        "crs": crs_name(scene.crs) if scene.crs is not None else None,
+        "crs": crs_text(scene.crs) if scene.crs is not None else None,
         "bounds": list(scene.bounds) if placed and scene.bounds is not None else None,
         "place": {name: round(value, 9) for name, value in scene.place.to_dict().items()} if scene.place else None,
     }
@@ -231,6 +228,7 @@ def _describe(path: Path, scene: GeoImage, seed: int) -> dict[str, Any]:
 def _line(one: Mapping[str, Any]) -> str:
     gsd = "" if one["gsd"] is None else f" at {one['gsd']:.6g} m"
     where = one["crs"] or "no place"
+    where = "own CRS" if where.endswith("]") else where  # WKT is for programs
     return f"{one['path']}  {one['width']} x {one['height']}{gsd}, {where}, seed {one['seed']}"
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gensat.hub.spec import Signal
 
 
-def list_models(json: options.Json = False) -> None:
+def list_models(json: options.Json = False, quiet: options.Quiet = False) -> None:
     """List the models that ship with the package: name, licence, size, and the signals they take."""
     from gensat.hub.registry import models
     from gensat.hub.resolve import shipped
@@ -34,12 +34,13 @@ def list_models(json: options.Json = False) -> None:
         f"{row['name']}  {row['licence']}  {row['bytes'] / 1e6:.1f} MB  takes {', '.join(row['signals']) or 'nothing'}"
         for row in rows
     ]
-    Screen(json=json).result({"models": rows}, "\n".join(lines) or "no models ship with this installation")
+    Screen(quiet, json).result({"models": rows}, "\n".join(lines) or "no models ship with this installation")
 
 
 def show(
     name: Annotated[str, typer.Argument(help="Shipped name, folder or cached hub id.")] = "gensat-small",
     json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Show what a model takes and how: its spec."""
     from gensat.cli._request import inspect_model
@@ -53,7 +54,7 @@ def show(
         "schedulers": model.schedulers,
         "sensors": list(model.sensors),
     }
-    Screen(json=json).result(data, "\n".join(_readable(model)))
+    Screen(quiet, json).result(data, "\n".join(_readable(model)))
 
 
 def _readable(model: Model) -> list[str]:

@@ -101,15 +101,14 @@ class GensatAcquisition:
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
         cloud = {"default": 0.0, "min": _UNKNOWN, "max": 1.0, "step": 0.05, "tooltip": "Fraction; -1 is unknown."}
         gsd = {"default": 0.0, "min": 0.0, "max": 1000.0, "step": 0.05, "round": False}
+        meaning = "Metres per pixel, of an image without a place or whose place has 0; 0 is unknown."
         return {
             "required": {
                 "date": ("STRING", {"default": "", "tooltip": "YYYY, YYYY-MM or YYYY-MM-DD; empty is unknown."}),
                 "cloud_cover": ("FLOAT", cloud),
                 "sensor": ("STRING", {"default": "", "tooltip": "A sensor the model knows; empty is unknown."}),
             },
-            "optional": {
-                "gsd": ("FLOAT", {**gsd, "tooltip": "Metres per pixel of an image without a place; 0 is unknown."})
-            },
+            "optional": {"gsd": ("FLOAT", {**gsd, "tooltip": meaning})},
         }
 
     def make(self, date: str, cloud_cover: float, sensor: str, gsd: float = 0.0) -> tuple[Acquisition]:
@@ -223,7 +222,7 @@ class GensatGenerate:
             prompt,
             negative,
             place=place.place if place else None,
-            gsd=place.gsd if place else taken.gsd,
+            gsd=_gsd(place, taken),
             crs=place.crs if place else None,
             snap=place.snap if place else False,
             date=taken.date,
@@ -269,6 +268,8 @@ class GensatSaveGeoTIFF:
 
     def save(self, image: Any, geo: Geo, filename_prefix: str) -> dict[str, Any]:
         """Paths, one a line; the interface gets previews (PNG) and the names of the files."""
+        if "\0" in filename_prefix:
+            raise InputError("filename_prefix holds a NUL character, which no file name may; remove it")
         root = host.output_folder().resolve()
         target = (root / filename_prefix.strip()).resolve()
         if not target.is_relative_to(root) or target == root:
@@ -299,6 +300,16 @@ def to_pixels(image: Any) -> list[np.ndarray]:
     if values.ndim != 4 or values.shape[3] not in (3, 4):
         raise InputError(f"an IMAGE of shape {values.shape} came in; connect one of (batch, height, width, 3)")
     return list(np.round(np.clip(np.nan_to_num(values[..., :3]), 0, 1) * 255).astype(np.uint8))
+
+
+def _gsd(place: Site | None, acquisition: Acquisition) -> float | int | None:
+    """Metres per pixel, from whichever of the two says it. Raises InputError when they say different things."""
+    of_place = place.gsd if place else None
+    if of_place and acquisition.gsd and of_place != acquisition.gsd:
+        raise InputError(
+            f"the place says {of_place:g} m per pixel and the acquisition {acquisition.gsd:g}; set one of them to 0"
+        )
+    return of_place or acquisition.gsd
 
 
 def _next_name(target: Path) -> Path:

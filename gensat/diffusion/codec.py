@@ -1,10 +1,11 @@
 """Images to latents and back through any VAE, in tiles where they are large.
 
-Tiles lie on a lattice fixed to the grid and are decoded with a halo of neighbouring cells that is cut off again. With the project's own
-autoencoder (finite receptive field, ``decoder_halo``) tiled decoding equals whole decoding; other VAEs look at the whole tile, and
-``seam_error`` measures what that costs.
+Tiles lie on a lattice fixed to the grid and are coded with a halo of neighbouring cells that is cut off again. With the project's own
+autoencoder (finite receptive field, ``encoder_halo`` and ``decoder_halo``) tiled coding equals whole coding; other VAEs look at the whole
+tile, and ``seam_error`` measures what that costs.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from gensat.diffusion.windows import Window, WindowPlan
 class Codec:
     """Encodes images (b, bands, H, W) in [-1, 1] to latents as the denoiser wants them, and decodes them.
 
-    ``tile`` and ``halo`` count latent cells; images larger than ``whole`` cells on a side are decoded in tiles.
+    ``tile`` and ``halo`` count latent cells; images larger than ``whole`` cells on a side are encoded and decoded in tiles.
     """
 
     def __init__(self, vae: Any, *, tile: int = 32, halo: int | None = None, whole: int = 64):
@@ -39,9 +40,12 @@ class Codec:
         """Whether tiled decoding equals whole decoding (to rounding)."""
         return hasattr(self.vae, "decoder_halo") and self.halo >= self.vae.decoder_halo
 
-    def encode(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b z hh ww"]:
-        """Mode of the latent distribution, normalised."""
-        z = self.vae.encode(self._placed(images)).latent_dist.mode().float()
+    def encode(self, images: Float[Tensor, "b c h w"], origin: tuple[int, int] = (0, 0)) -> Float[Tensor, "b z hh ww"]:
+        """Mode of the latent distribution, normalised; ``origin`` (row, column) is the first cell on the grid."""
+        x, cells = self._placed(images), max(images.shape[-2:]) // self.factor
+        halo = -(-getattr(self.vae, "encoder_halo", self.halo * self.factor) // self.factor)
+        z = self._encode(x) if cells <= self.whole else self._tiled(self._encode, x, origin, halo, self.factor, 1)
+        z = z.float()
         if hasattr(self.vae, "normalise"):
             return self.vae.normalise(z)
         shift, scale = self._affine()
@@ -61,7 +65,8 @@ class Codec:
             z = z[..., torch.arange(-self.halo, width + self.halo) % width]
             origin = (origin[0], origin[1] - self.halo)
         z = self._placed(z)
-        image = self._tiled(z, origin) if max(z.shape[-2], width) > self.whole else self._decode(z)
+        small = max(z.shape[-2], width) <= self.whole
+        image = self._decode(z) if small else self._tiled(self._decode, z, origin, self.halo, 1, self.factor)
         if wrap:
             image = image[..., self.halo * self.factor :][..., : width * self.factor]
         return image.float().clamp(-1, 1)
@@ -83,21 +88,27 @@ class Codec:
         device = getattr(getattr(self.vae, "_hf_hook", None), "execution_device", None)
         return x.to(parameter.device if device is None else device, parameter.dtype)
 
+    def _encode(self, x: Tensor) -> Tensor:
+        return self.vae.encode(x).latent_dist.mode()
+
     def _decode(self, z: Tensor) -> Tensor:
         return self.vae.decode(z, return_dict=False)[0]
 
-    def _tiled(self, z: Tensor, origin: tuple[int, int]) -> Tensor:
-        canvas, f = Window(0, 0, *z.shape[-2:]), self.factor
-        image: Tensor | None = None
+    def _tiled(
+        self, code: Callable[[Tensor], Tensor], x: Tensor, origin: tuple[int, int], halo: int, fine: int, out: int
+    ) -> Tensor:
+        """``code`` tile by tile: ``fine`` samples of ``x`` and ``out`` samples of the result to a latent cell."""
+        canvas = Window(0, 0, x.shape[-2] // fine, x.shape[-1] // fine)
+        result: Tensor | None = None
         for tile in WindowPlan(self.tile, self.tile, whole=0).windows(canvas.height, canvas.width, origin):
             inner = tile.clipped(canvas)
-            outer = inner.grown(self.halo).clipped(canvas)
-            rows, cols = outer.within(canvas)
-            part = self._decode(z[:, :, rows, cols])
-            if image is None:
-                image = part.new_empty((*part.shape[:2], canvas.height * f, canvas.width * f))
-            rows, cols = inner.scaled(f).within(outer.scaled(f))
-            to_rows, to_cols = inner.scaled(f).within(canvas.scaled(f))
-            image[:, :, to_rows, to_cols] = part[:, :, rows, cols]
-        assert image is not None  # a canvas has at least one tile
-        return image
+            outer = inner.grown(halo).clipped(canvas)
+            rows, cols = outer.scaled(fine).within(canvas.scaled(fine))
+            part = code(x[:, :, rows, cols])
+            if result is None:
+                result = part.new_empty((*part.shape[:2], canvas.height * out, canvas.width * out))
+            rows, cols = inner.scaled(out).within(outer.scaled(out))
+            to_rows, to_cols = inner.scaled(out).within(canvas.scaled(out))
+            result[:, :, to_rows, to_cols] = part[:, :, rows, cols]
+        assert result is not None  # a canvas has at least one tile
+        return result

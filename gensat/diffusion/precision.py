@@ -5,6 +5,7 @@ import io
 import logging
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -37,34 +38,41 @@ class Precision:
 
 
 @cache
-def xformers_works() -> bool:
-    """Whether xformers' attention kernel loads and runs here (tried once, quietly: an import alone proves nothing)."""
+def why_no_xformers() -> str:
+    """Why xformers' attention kernel cannot be used here; empty where it runs (tried once, quietly: an import alone proves nothing)."""
+    if find_spec("xformers") is None:
+        return "it is not installed"
     if not torch.cuda.is_available():
-        return False
+        return "there is no CUDA device here"
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         try:
             from xformers.ops import memory_efficient_attention
 
             q = torch.zeros(1, 8, 1, 64, device="cuda", dtype=torch.float16)
             memory_efficient_attention(q, q, q)
-            return True
-        except Exception:  # any failure of a foreign kernel means: do not use it
-            return False
+            return ""
+        except Exception as error:  # any failure of a foreign kernel means: do not use it
+            first = (str(error).strip().splitlines() or [""])[0][:120]
+            return f"its kernels do not run here ({type(error).__name__}: {first})"
+
+
+def devices() -> list[str]:
+    """Names of the devices of this machine, the best first."""
+    found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    found += ["xpu"] * torch.xpu.is_available() + ["mps"] * torch.backends.mps.is_available()
+    return [*found, "cpu"]
 
 
 def choose(device: str = "auto", dtype: str = "auto", attention: str = "auto", *, compile: bool = False) -> Precision:
-    """Settings for this machine: CUDA in float16 where there is a GPU, else the CPU in float32.
+    """Settings for this machine: its GPU in float16 where there is one, else the CPU in float32.
 
-    ``dtype`` is "auto", "float32", "float16" or "bfloat16"; float16 on a CPU is refused (most of its kernels are missing or slow there).
+    ``device`` is "auto", or one that is here, such as "cpu", "cuda", "cuda:1" or "mps"; ``dtype`` is "auto", "float32", "float16" or "bfloat16"; float16 on a CPU is refused (most of its kernels are missing or slow there).
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        where = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"Unknown device {device!r}; use auto, cpu, cuda or cuda:N.") from None
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("There is no CUDA device here; use --device cpu.")
+    here = devices()
+    name = here[0].removesuffix(":0") if device == "auto" else device
+    if name not in here and f"{name}:0" not in here:
+        raise InputError(f"There is no device {device!r} here; use --device auto or {' or '.join(reversed(here))}.")
+    where = torch.device(name)
     if dtype != "auto" and dtype not in DTYPES:
         raise InputError(f"Unknown dtype {dtype!r}; use auto, {', '.join(DTYPES)}.")
     number = DTYPES[dtype] if dtype != "auto" else torch.float32 if where.type == "cpu" else torch.float16
@@ -72,8 +80,8 @@ def choose(device: str = "auto", dtype: str = "auto", attention: str = "auto", *
         raise InputError("float16 is not for CPUs; use --dtype float32, or bfloat16 on a CPU that has it.")
     if attention not in ATTENTION:
         raise InputError(f"Unknown attention {attention!r}; use one of {', '.join(ATTENTION)}.")
-    if attention == "xformers" and not xformers_works():
-        raise InputError("xformers' kernels do not run here; use --attention torch.")
+    if attention == "xformers" and (reason := why_no_xformers()):
+        raise InputError(f"xformers' attention cannot be used: {reason}; use attention='torch'.")
     # torch's fused attention is as fast where both run, so xformers is used only when asked for
     return Precision(where, number, "torch" if attention == "auto" else attention, compile=compile)
 

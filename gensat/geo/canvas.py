@@ -19,23 +19,23 @@ from gensat.errors import InputError
 from gensat.geo.crs import (
     crs_name,
     from_lonlat,
+    ground_metre,
     ground_sampling_distance,
     lonlat_bounds,
-    parse_crs,
+    metric_crs,
     pixel_to_world,
     project,
     raster_bounds,
     require_metric,
     shifted,
     to_lonlat,
-    utm_crs,
 )
 from gensat.types import Acquisition, Band, GeoImage, Place
 
 MAX_EXTENT = 200_000.0
-"""Longest side of a canvas in metres: beyond it one UTM zone is no longer a faithful plane."""
+"""Longest side of a canvas in metres on the ground: beyond it one UTM zone is no longer a faithful plane."""
 
-_DISTORTION = 3.0  # how far a metre of a CRS may be from one on the ground: Web Mercator up to 70 degrees
+_SLIVER = 1e-3  # of a pixel, which a canvas need not cover
 _TIE = 1e-6  # cell indices are rounded half up; this much slack keeps exact halves from flipping with float error
 
 
@@ -46,11 +46,12 @@ class Canvas:
     Args:
         width: columns.
         height: rows.
-        gsd: metres per pixel of the grid; None on a local canvas of unknown scale.
+        gsd: metres per pixel of the grid, in the metres of the CRS; None on a local canvas of unknown scale.
         crs: projected CRS in metres; None on a local canvas.
         transform: affine from pixel corners (column, row) to CRS metres; a local canvas has its own plane, in metres
             or, without gsd, in pixels.
         grid: ``"earth"`` or ``"local"``, the world that noise and windows are anchored to.
+        covers: whether it was made to cover a box, so that :meth:`snapped` may not move its edges inward.
 
     Raises:
         InputError: no pixels, or a gsd that is not above 0.
@@ -62,12 +63,12 @@ class Canvas:
     crs: CRS | None
     transform: Affine
     grid: str = "earth"
+    covers: bool = False
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
             raise InputError(f"a canvas of {self.width} x {self.height} pixels is empty; give sizes of 1 or more")
-        if self.gsd is not None:
-            _require_gsd(self.gsd)
+        Acquisition(self.gsd)  # checks its range
 
     @classmethod
     def around(cls, place: Place, gsd: float | int, width: int, height: int, *, crs: Any = None) -> Canvas:
@@ -75,18 +76,22 @@ class Canvas:
 
         Args:
             place: the centre.
-            gsd: metres per pixel, in the grid of the CRS.
+            gsd: metres per pixel on the ground at the place. Where the CRS stretches distances by more than 2 percent,
+                as Web Mercator does, the pixels of the grid are larger or smaller by as much.
             width: columns.
             height: rows.
             crs: projected CRS in metres; default the UTM zone of the place (UPS beyond 84 N and 80 S).
 
         Raises:
-            InputError: a CRS that is not in metres or not defined at the place, or a side of more than 200 km.
+            InputError: a CRS that is not in metres, not defined at the place or too distorted there, or a side of more
+                than 200 km.
         """
-        system = _metric_crs(crs, place)
-        x, y = from_lonlat(system, place.lon, place.lat)
+        Acquisition(gsd)  # checks its range
+        system = metric_crs(crs, place.lon, place.lat)
+        x, y = (float(value) for value in from_lonlat(system, place.lon, place.lat))
         _require_extent(max(width, height) * gsd)
-        return cls(width, height, gsd, system, _grid(float(x) - width / 2 * gsd, float(y) + height / 2 * gsd, gsd))
+        step = gsd / ground_metre(system, x, y)
+        return cls(width, height, step, system, _grid(x - width / 2 * step, y + height / 2 * step, step))
 
     @classmethod
     def from_bbox(
@@ -102,7 +107,8 @@ class Canvas:
 
         Args:
             bbox: (west, south, east, north) in degrees.
-            gsd: metres per pixel; taken from ``width`` (or else ``height``) when not given.
+            gsd: metres per pixel on the ground in the middle, as in :meth:`around`; taken from ``width`` (or else
+                ``height``) when not given.
             width: columns; follows from the box and gsd when not given.
             height: rows; follows likewise.
             crs: projected CRS in metres; default the UTM zone (or UPS) of the centre of the box.
@@ -112,29 +118,41 @@ class Canvas:
                 more than a pixel, or a canvas of more than 200 km.
         """
         west, south, east, north = _checked_bbox(bbox)
-        system = _metric_crs(crs, Place((west + east) / 2, (south + north) / 2))
+        system = metric_crs(crs, (west + east) / 2, (south + north) / 2)
         left, bottom, right, top = _envelope(system, west, south, east, north)
         across, down = right - left, top - bottom
         if gsd is None and width is None and height is None:
             raise InputError("a bbox alone does not fix the pixels; give gsd in metres per pixel, or width")
-        if gsd is not None:
-            _require_gsd(gsd)
+        Acquisition(gsd)  # checks its range
         if (width is not None and width < 1) or (height is not None and height < 1):
             raise InputError(f"a canvas of {width} x {height} pixels is empty; give sizes of 1 or more")
-        _require_extent(max(across, down))
-        step = float(gsd or (across / width if width else down / (height or 1)))
+        ground = ground_metre(system, (left + right) / 2, (bottom + top) / 2)
+        _require_extent(max(across, down) * ground)
+        step = float(gsd / ground if gsd else across / width if width else down / (height or 1))
         columns, rows = width or _cover(across, step), height or _cover(down, step)
         for name, pixels, extent in (("width", columns, across), ("height", rows, down)):
             if abs(pixels * step - extent) > step * (1 + 1e-6):
                 raise InputError(
-                    f"{name} {pixels} at {step:.6g} m is {pixels * step:.6g} m but the bbox is {extent:.6g} m; "
+                    f"{name} {pixels} at {step * ground:.6g} m is {pixels * step * ground:.6g} m but the bbox is "
+                    f"{extent * ground:.6g} m; "
                     f"give {name} {_cover(extent, step)} or leave out one of bbox, gsd and size"
                 )
-        return cls(columns, rows, step, system, _grid(left, top, step))
+        return cls(columns, rows, step, system, _grid(left, top, step), covers=True)
 
     @classmethod
     def local(cls, width: int, height: int, gsd: float | int | None = None) -> Canvas:
-        """Canvas on no place: its own plane with origin (0, 0); ``gsd`` in metres per pixel if known."""
+        """Canvas on no place: a plane of its own, whose origin (0, 0) is the north-west corner.
+
+        Args:
+            width: columns, 1 or more.
+            height: rows, 1 or more.
+            gsd: metres per pixel, above 0; None if the scale is unknown.
+
+        Raises:
+            InputError: no pixels, a gsd that is not above 0, or a side of more than 200 km.
+        """
+        if gsd is not None:
+            _require_extent(max(width, height) * gsd)
         return cls(width, height, gsd, None, _grid(0.0, 0.0, gsd or 1.0), "local")
 
     @classmethod
@@ -146,11 +164,11 @@ class Canvas:
         """
         if image.crs is None or image.transform is None:
             return cls.local(image.width, image.height, image.gsd)
-        require_metric(image.crs)
+        system = require_metric(image.crs)
         across, down = image.transform.a, -image.transform.e
         if abs(across - down) * max(image.width, image.height) > 0.01 * across:
             raise InputError(f"pixels of {across:g} x {down:g} m are not square; warp the image to square pixels first")
-        return cls(image.width, image.height, across, image.crs, image.transform)
+        return cls(image.width, image.height, across, system, image.transform)
 
     def __repr__(self) -> str:
         where = (
@@ -178,7 +196,7 @@ class Canvas:
 
     @property
     def ground_gsd(self) -> float | None:
-        """Metres on the ground per pixel: the gsd, except in a CRS that stretches distances such as Web Mercator."""
+        """Metres on the ground per pixel in the middle: the gsd, except in a CRS that stretches distances."""
         if self.crs is None:
             return self.gsd
         return ground_sampling_distance(self.crs, self.transform, self.height, self.width)
@@ -204,28 +222,36 @@ class Canvas:
         return rows, cols
 
     def crop(self, row: int, col: int, height: int, width: int) -> Canvas:
-        """Part of the canvas from (row, col) on, same grid; it may reach outside."""
+        """Part of the canvas on the same grid.
+
+        Args:
+            row: its first row in pixels of this canvas; negative and beyond the last one are allowed, as below.
+            col: its first column.
+            height: rows, 1 or more; it may reach outside.
+            width: columns, 1 or more.
+
+        Raises:
+            InputError: no pixels.
+        """
         transform = shifted(self.transform, row, col)
         return Canvas(width, height, self.gsd, self.crs, transform, self.grid)
 
-    def padded(self, multiple: int) -> tuple[Canvas, tuple[slice, slice]]:
-        """Canvas grown to a multiple, and the (rows, columns) slices that cut the original out of it again.
-
-        It grows to the south and east only, so that the origin, and with it the noise, stays where it was.
-        """
-        height, width = (-(-size // multiple) * multiple for size in (self.height, self.width))
-        return self.crop(0, 0, height, width), (slice(0, self.height), slice(0, self.width))
-
-    def require_multiple(self, multiple: int) -> None:
-        """Checks both sides against the model's multiple; see :func:`require_multiple`."""
-        require_multiple(self.width, self.height, multiple)
-
     def snapped(self, cell_px: int) -> Canvas:
-        """Canvas with its origin moved to the nearest corner of a grid of cells of ``cell_px`` pixels."""
+        """Canvas whose origin lies on a corner of the grid of cells of ``cell_px`` pixels.
+
+        The origin moves to the nearest one; that of a canvas that covers a box to the next one outside, and the canvas
+        grows by as many pixels, so that it still covers the box.
+        """
         cell = cell_px * self.transform.a
         row, col = self.cell_origin(cell_px)
+        height, width = self.height, self.width
+        if self.covers:
+            above, left = -self.transform.f / cell, self.transform.c / cell
+            row, col = math.floor(above + _TIE), math.floor(left + _TIE)
+            height += math.ceil((above - row) * cell_px - _SLIVER)
+            width += math.ceil((left - col) * cell_px - _SLIVER)
         transform = _grid(col * cell, -row * cell, self.transform.a)
-        return Canvas(self.width, self.height, self.gsd, self.crs, transform, self.grid)
+        return Canvas(width, height, self.gsd, self.crs, transform, self.grid, self.covers)
 
     def cell_origin(self, cell_px: int) -> tuple[int, int]:
         """(row, column) of the grid cell nearest to the north-west corner; rows grow southward.
@@ -267,24 +293,6 @@ class Canvas:
         return self.crs
 
 
-def require_multiple(width: int, height: int, multiple: int) -> None:
-    """Checks a size in pixels against the multiple a model works in.
-
-    Raises:
-        InputError: a side is off; the message names the nearest two sizes.
-    """
-    for name, size in (("width", width), ("height", height)):
-        if size % multiple or size < multiple:
-            below = size // multiple * multiple
-            choice = f"{below} or {below + multiple}" if below else f"{multiple}"
-            raise InputError(f"{name} {size} is not a multiple of {multiple}; use {choice}")
-
-
-def _require_gsd(gsd: float | int) -> None:
-    if not (math.isfinite(gsd) and gsd > 0):
-        raise InputError(f"gsd {gsd} is not a ground sampling distance; give metres per pixel above 0")
-
-
 def _require_extent(metres: float | int) -> None:
     if metres > MAX_EXTENT:
         raise InputError(
@@ -297,26 +305,9 @@ def _grid(left: float | int, top: float | int, step: float | int) -> Affine:
     return Affine(float(step), 0.0, float(left), 0.0, -float(step), float(top))
 
 
-def _metric_crs(crs: Any, place: Place) -> CRS:
-    default = utm_crs(place.lon, place.lat)
-    chosen = parse_crs(crs)
-    if chosen is None:
-        return default
-    x, y = from_lonlat(require_metric(chosen), place.lon, place.lat)
-    ground = None
-    if np.isfinite(x) and np.isfinite(y):
-        ground = ground_sampling_distance(chosen, Affine(1, 0, float(x) - 0.5, 0, -1, float(y) + 0.5), 1, 1)
-    if ground is None or not 1 / _DISTORTION < ground < _DISTORTION:
-        raise InputError(
-            f"{crs_name(chosen)} is not made for lon={place.lon:g} lat={place.lat:g}; "
-            f"give a CRS of the region, or none for {crs_name(default)}"
-        )
-    return chosen
-
-
 def _cover(extent: float, step: float) -> int:
-    """Pixels that cover an extent; a sliver of a thousandth of a pixel does not count."""
-    return max(1, math.ceil(extent / step - 1e-3))
+    """Pixels that cover an extent."""
+    return max(1, math.ceil(extent / step - _SLIVER))
 
 
 def _checked_bbox(bbox: Sequence[float | int]) -> tuple[float, float, float, float]:

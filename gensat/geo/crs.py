@@ -26,6 +26,9 @@ _GEOD = Geod(ellps="WGS84")
 # readers take literally.
 _UPS_NORTH, _UPS_SOUTH = 5041, 5042
 
+_DISTORTION = 3.0  # how far a metre of a CRS may be from one on the ground: Web Mercator up to 70 degrees
+_ANISOTROPY = 1.2  # and how much longer it may be in one direction than in another, as pixels are square
+
 
 def parse_crs(value: Any) -> CRS | None:
     """Reads an EPSG code, WKT, PROJ text or CRS object; None stays None.
@@ -42,7 +45,7 @@ def parse_crs(value: Any) -> CRS | None:
 
 
 def require_metric(crs: CRS) -> CRS:
-    """Returns ``crs`` if it is projected in metres.
+    """The horizontal part of ``crs`` if it is projected in metres; heights of a compound or 3-D system are dropped.
 
     Raises:
         InputError: it is geographic (degrees), in feet, or not projected at all.
@@ -53,7 +56,8 @@ def require_metric(crs: CRS) -> CRS:
         raise InputError(
             f"{crs.to_string()[:60]} is in {crs.axis_info[0].unit_name}; give a system in metres such as EPSG:32615"
         )
-    return crs
+    flat = crs.is_compound or len(crs.axis_info) > 2
+    return crs.to_2d() if flat else crs
 
 
 def utm_crs(lon: float, lat: float) -> CRS:
@@ -157,6 +161,45 @@ def ground_sampling_distance(crs: CRS, transform: Affine, height: int, width: in
     return ground
 
 
+def ground_metre(crs: CRS, x: float, y: float) -> float:
+    """Metres on the ground of one metre of a CRS at a point, 1 if within 2 percent of it; NaN where not defined."""
+    return ground_sampling_distance(crs, Affine(1, 0, x - 0.5, 0, -1, y + 0.5), 1, 1) or math.nan
+
+
+def metric_crs(value: Any, lon: float, lat: float) -> CRS:
+    """A projected CRS in metres that is fit for a place in degrees; the UTM zone or UPS for None.
+
+    Raises:
+        InputError: it is unknown, not in metres, or so distorted at the place that a metre in it is less than a third
+            of one on the ground, more than three, or a fifth longer in one direction than in another.
+    """
+    default, chosen = utm_crs(lon, lat), parse_crs(value)
+    if chosen is None:
+        return default
+    chosen = require_metric(chosen)
+    x, y = (float(v) for v in from_lonlat(chosen, lon, lat))
+    fits = math.isfinite(x) and math.isfinite(y) and _anisotropy(chosen, x, y) <= _ANISOTROPY
+    if not fits or not 1 / _DISTORTION < ground_metre(chosen, x, y) < _DISTORTION:
+        raise InputError(
+            f"{crs_name(chosen)} is not made for lon={lon:g} lat={lat:g}; "
+            f"give a CRS of the region, or none for {crs_name(default)}"
+        )
+    return chosen
+
+
+def _anisotropy(crs: CRS, x: float, y: float) -> float:
+    """How much longer a metre of a CRS is on the ground in one direction than in another: 1 where it keeps angles."""
+    lon, lat = np.radians(to_lonlat(crs, x + np.array([-0.5, 0.5, 0, 0]), y + np.array([0, 0, -0.5, 0.5])))
+    # In geocentric metres rather than by bearing, which has no meaning at a pole.
+    normal = _GEOD.a / np.sqrt(1 - _GEOD.es * np.sin(lat) ** 2)
+    across = normal * np.cos(lat)
+    points = np.stack([across * np.cos(lon), across * np.sin(lon), normal * (1 - _GEOD.es) * np.sin(lat)])
+    if not np.isfinite(points).all():
+        return math.inf
+    longest, shortest = np.linalg.svd(points[:, 1::2] - points[:, ::2], compute_uv=False)
+    return float(longest / shortest) if shortest > 0 else math.inf
+
+
 def lonlat_bounds(crs: CRS, transform: Affine, height: int, width: int) -> tuple[float, float, float, float]:
     """(west, south, east, north) in degrees of a raster, its edges densified; infinite where undefined."""
     along = np.linspace(0, 1, 22)
@@ -170,3 +213,8 @@ def crs_name(crs: CRS) -> str:
     """Short stable name: ``EPSG:32615`` where an authority lists the CRS, else a hash of its WKT."""
     authority = crs.to_authority(min_confidence=100)
     return ":".join(authority) if authority else f"wkt-{hashlib.sha256(crs.to_wkt().encode()).hexdigest()[:12]}"
+
+
+def crs_text(crs: CRS) -> str:
+    """What :func:`parse_crs` reads back: ``EPSG:32615`` where an authority lists the CRS, else its WKT."""
+    return crs_name(crs) if crs.to_authority(min_confidence=100) else crs.to_wkt()

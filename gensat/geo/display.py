@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image, ImageDraw
 
 from gensat.types import GeoImage
+
+_LABEL = 14  # pixels, the height of a line under a picture of a contact sheet
 
 
 def to_rgb(image: GeoImage, *, stretch: tuple[float | int, float | int] | None = None) -> UInt8[np.ndarray, "h w 3"]:
@@ -41,6 +46,30 @@ def display_channels(image: GeoImage) -> list[int]:
     if {"red", "green", "blue"} <= set(roles):
         return [roles.index(colour) for colour in ("red", "green", "blue")]
     return [0, 1, 2] if len(roles) >= 3 else [0]
+
+
+def contact_sheet(
+    pictures: Sequence[np.ndarray], columns: int, *, side: int = 128, labels: Sequence[object] = ()
+) -> Image.Image:
+    """Pictures (H, W, 3) uint8 row by row on white, a pixel of white around each, with a label under it where there are any.
+
+    Each picture is scaled until its longer side is ``side`` pixels; cells are as large as the largest.
+    """
+    small = []
+    for picture in pictures:
+        scale = side / max(picture.shape[:2])
+        size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+        small.append(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+    tall = max(one.height for one in small)
+    width, height = max(one.width for one in small) + 2, tall + 2 + (_LABEL if labels else 0)
+    sheet = Image.new("RGB", (columns * width, -(-len(small) // columns) * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, one in enumerate(small):
+        x, y = i % columns * width + 1, i // columns * height + 1
+        sheet.paste(one, (x, y))
+        if labels:
+            draw.text((x + 2, y + tall + 1), str(labels[i]), fill="black")
+    return sheet
 
 
 def _range(values: np.ndarray, *, unit: bool) -> tuple[float, float]:

@@ -20,7 +20,6 @@ from PIL import Image
 from pyproj import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
-from rasterio.io import DatasetReader
 from rasterio.warp import reproject
 from rasterio.windows import Window
 
@@ -29,7 +28,8 @@ from gensat.geo import vectors
 from gensat.geo.attributes import OPENSTREETMAP, AttributeLegend
 from gensat.geo.canvas import Canvas
 from gensat.geo.classes import UNKNOWN, from_colours
-from gensat.geo.crs import lonlat_bounds, pixel_to_world, project
+from gensat.geo.crs import lonlat_bounds, pixel_to_world, project, shifted
+from gensat.geo.footprint import continuous, copies, footprint, pole_inside
 from gensat.geo.legend import LEGENDS, Legend, load_legend
 from gensat.geo.picture import pixels, read_picture
 from gensat.geo.raster import is_picture, open_dataset, require_file, unreadable
@@ -96,14 +96,15 @@ def load_layout(
                     f"legend {table.name!r} is for rasters, not for {path.name}; give one with an attribute"
                 )
             return _finish(*vectors.draw_vectors(path, canvas, table or OPENSTREETMAP))
-        raster = _picture(path) if is_picture(path) else _window(path, canvas)
+        parts = _parts_of(_picture(path), canvas) if is_picture(path) else _read_parts(path, canvas)
     else:
-        raster = _in_memory(source)
+        parts = _parts_of(_in_memory(source), canvas)
+    raster = parts[0]
     if isinstance(table, AttributeLegend):
         raise InputError(f"legend {table.name!r} is for vectors, not for {raster.name}; give a table of code: class")
-    classes = _classes(raster, table)
     if raster.crs is not None and raster.transform is not None and canvas.crs is not None:
-        return _warped(classes, raster, canvas)
+        return _warped(parts, table, canvas)
+    classes = _classes(raster, table)
     if classes.shape != (canvas.height, canvas.width):
         raise InputError(
             f"layout {raster.name} of {classes.shape[1]} x {classes.shape[0]} pixels has no place in common with the "
@@ -153,47 +154,71 @@ def _codes_or_colours(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | No
     return colours, None
 
 
-def _window(path: Path, canvas: Canvas) -> _Raster:
-    """The part of a raster file that the canvas needs; all of it if one of the two has no place."""
+def _read_parts(path: Path, canvas: Canvas) -> list[_Raster]:
+    """The parts of a raster file that the canvas needs; all of it if one of the two has no place."""
     with open_dataset(path) as source:
-        window = None
-        if source.crs and canvas.crs is not None:
-            crs = CRS.from_wkt(source.crs.to_wkt())
-            window = _footprint(source, crs, canvas)
-            if window is None:
-                extent = lonlat_bounds(crs, source.transform, source.height, source.width)
-                raise vectors.no_overlap(path.name, extent, canvas)
+        crs = CRS.from_wkt(source.crs.to_wkt()) if source.crs else None
+        whole = Window(0, 0, source.width, source.height), source.transform
+        windows = [whole] if crs is None else _windows(path.name, crs, *whole, canvas)
         bands = [i for i, c in zip(source.indexes, source.colorinterp, strict=True) if c != ColorInterp.alpha]
         try:
-            array = np.moveaxis(source.read(bands, window=window), 0, 2)
-            valid = source.dataset_mask(window=window) > 0
+            return [
+                _Raster(
+                    path.name,
+                    np.moveaxis(source.read(bands, window=window), 0, 2),
+                    source.dataset_mask(window=window) > 0,
+                    crs,
+                    None if crs is None else transform,
+                )
+                for window, transform in windows
+            ]
         except RasterioError as error:
             raise unreadable(path, error) from error
-        if not source.crs:
-            return _Raster(path.name, array, valid)
-        crs = CRS.from_wkt(source.crs.to_wkt())
-        return _Raster(path.name, array, valid, crs, source.window_transform(window) if window else source.transform)
 
 
-def _footprint(source: DatasetReader, crs: CRS, canvas: Canvas) -> Window | None:
-    assert canvas.crs is not None
-    rows, columns = np.meshgrid(np.linspace(0, canvas.height, 33), np.linspace(0, canvas.width, 33))
-    x, y = pixel_to_world(canvas.transform, columns, rows)
-    u, v = pixel_to_world(~source.transform, *project(canvas.crs, crs, x, y))
-    known = np.isfinite(u) & np.isfinite(v)
-    if not known.any():
-        return None
-    # Two pixels more on each side: the grid above may miss the outermost bulge of a curved edge.
-    left, right = int(np.floor(u[known].min())) - 2, int(np.ceil(u[known].max())) + 2
-    top, bottom = int(np.floor(v[known].min())) - 2, int(np.ceil(v[known].max())) + 2
-    left, top, right, bottom = max(left, 0), max(top, 0), min(right, source.width), min(bottom, source.height)
-    return Window(left, top, right - left, bottom - top) if right > left and bottom > top else None
+def _parts_of(raster: _Raster, canvas: Canvas) -> list[_Raster]:
+    """The same of a raster in memory."""
+    if raster.crs is None or raster.transform is None:
+        return [raster]
+    height, width = raster.array.shape[:2]
+    parts = []
+    windows = _windows(raster.name, raster.crs, Window(0, 0, width, height), raster.transform, canvas)
+    for window, transform in windows:
+        rows, columns = window.toslices()
+        valid = None if raster.valid is None else raster.valid[rows, columns]
+        parts.append(_Raster(raster.name, raster.array[rows, columns], valid, raster.crs, transform))
+    return parts
+
+
+def _windows(name: str, crs: CRS, whole: Window, transform: Affine, canvas: Canvas) -> list[tuple[Window, Affine]]:
+    """Where the canvas lies in a raster, and the transform of each window with its longitudes around the canvas's.
+
+    There are two where the meridian along which a map of the world is cut crosses the canvas.
+    """
+    if canvas.crs is None:
+        return [(whole, transform)]
+    windows = []
+    box = footprint(canvas, crs)
+    for moved, (left, bottom, right, top) in copies(crs, box) if box else []:
+        u, v = pixel_to_world(~transform, np.array([left, right, left, right]), np.array([top, top, bottom, bottom]))
+        # Two pixels more on each side: the samples along the edges may miss the outermost bulge of a curved one.
+        first, last = max(int(np.floor(u.min())) - 2, 0), min(int(np.ceil(u.max())) + 2, whole.width)
+        upper, lower = max(int(np.floor(v.min())) - 2, 0), min(int(np.ceil(v.max())) + 2, whole.height)
+        if last > first and lower > upper:
+            window = Window(first, upper, last - first, lower - upper)
+            t = shifted(transform, upper, first)
+            windows.append((window, Affine(t.a, t.b, t.c - moved, t.d, t.e, t.f)))
+    if not windows:
+        raise vectors.no_overlap(name, lonlat_bounds(crs, transform, whole.height, whole.width), canvas)
+    return windows
 
 
 def _classes(raster: _Raster, legend: Legend | None) -> np.ndarray:
     """(H, W) classes on the raster's own grid; 0 where it is not valid."""
     count = raster.array.shape[2]
     valid = np.ones(raster.array.shape[:2], dtype=bool) if raster.valid is None else raster.valid
+    if raster.array.dtype.kind == "f":
+        valid = valid & np.isfinite(raster.array).all(axis=2)  # as in a GeoImage
     classes = np.zeros(valid.shape, dtype=np.uint8)
     if count == 3 and raster.array.dtype == np.uint8 and (legend is None or legend.name == "gensat"):
         classes[valid] = from_colours(raster.array[valid][None])[0]
@@ -210,33 +235,41 @@ def _classes(raster: _Raster, legend: Legend | None) -> np.ndarray:
     return classes
 
 
-def _warped(classes: np.ndarray, raster: _Raster, canvas: Canvas) -> LayoutMap:
-    assert raster.crs is not None and raster.transform is not None and canvas.crs is not None
+def _warped(parts: list[_Raster], legend: Legend | None, canvas: Canvas) -> LayoutMap:
+    assert canvas.crs is not None
     # Classes travel as 1 + class, so that 0 can mean "outside": unknown must take part when the majority is counted.
-    target = np.zeros((canvas.height, canvas.width), dtype=np.uint8)
-    coarser = _source_pixels(raster.crs, raster.transform, canvas) > _MODE_FROM
-    reproject(
-        classes + np.uint8(1),
-        target,
-        src_transform=raster.transform,
-        src_crs=rasterio.crs.CRS.from_wkt(raster.crs.to_wkt()),
-        src_nodata=0,
-        dst_transform=canvas.transform,
-        dst_crs=rasterio.crs.CRS.from_wkt(canvas.crs.to_wkt()),
-        dst_nodata=0,
-        resampling=Resampling.mode if coarser else Resampling.nearest,
-    )
-    if not target.any():
-        extent = lonlat_bounds(raster.crs, raster.transform, *classes.shape)
-        raise vectors.no_overlap(raster.name, extent, canvas)
-    return _finish(np.where(target == 0, UNKNOWN, target - 1).astype(np.uint8), [])
+    class_map = np.zeros((canvas.height, canvas.width), dtype=np.uint8)
+    for part in parts:
+        assert part.crs is not None and part.transform is not None
+        target = np.zeros_like(class_map)
+        coarser = _source_pixels(part.crs, part.transform, canvas) > _MODE_FROM
+        # GDAL looks for its source along the edges of the canvas, where it would not find a pole in the middle.
+        extra = max(part.array.shape) if pole_inside(canvas, part.crs) is not None else 0
+        reproject(
+            _classes(part, legend) + np.uint8(1),
+            target,
+            src_transform=part.transform,
+            src_crs=rasterio.crs.CRS.from_wkt(part.crs.to_wkt()),
+            src_nodata=0,
+            dst_transform=canvas.transform,
+            dst_crs=rasterio.crs.CRS.from_wkt(canvas.crs.to_wkt()),
+            dst_nodata=0,
+            resampling=Resampling.mode if coarser else Resampling.nearest,
+            SOURCE_EXTRA=extra,
+        )
+        class_map = np.where(class_map == 0, target, class_map)
+        extent = lonlat_bounds(part.crs, part.transform, *part.array.shape[:2])
+    if not class_map.any():
+        raise vectors.no_overlap(parts[0].name, extent, canvas)
+    return _finish(np.where(class_map == 0, UNKNOWN, class_map - 1).astype(np.uint8), [])
 
 
 def _source_pixels(crs: CRS, transform: Affine, canvas: Canvas) -> float:
-    """Pixels of the source (area) per pixel of the canvas, at its centre; 0 where the source CRS ends."""
+    """Pixels of the source (area) per pixel of the canvas; 0 where the source CRS ends."""
     assert canvas.crs is not None
-    columns, rows = canvas.width / 2 + np.array([0.0, 1.0, 0.0]), canvas.height / 2 + np.array([0.0, 0.0, 1.0])
-    x, y = pixel_to_world(canvas.transform, columns, rows)
-    u, v = pixel_to_world(~transform, *project(canvas.crs, crs, x, y))
+    # Off the centre, which may be a pole, where the area of a pixel in degrees says nothing.
+    columns, rows = canvas.width / 4 + np.array([0.0, 1.0, 0.0]), canvas.height / 4 + np.array([0.0, 0.0, 1.0])
+    x, y = project(canvas.crs, crs, *pixel_to_world(canvas.transform, columns, rows))
+    u, v = pixel_to_world(~transform, continuous(crs, x, float(x[0])), y)
     area = abs((u[1] - u[0]) * (v[2] - v[0]) - (u[2] - u[0]) * (v[1] - v[0]))
     return float(area) if np.isfinite(area) else 0.0

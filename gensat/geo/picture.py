@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -19,13 +20,15 @@ from PIL import ExifTags, Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from gensat.errors import InputError
-from gensat.geo.crs import crs_name, parse_crs
+from gensat.geo.crs import crs_text, parse_crs
 from gensat.geo.provenance import acquisition_tags, provenance_tags, read_acquisition, read_provenance
 from gensat.types import Band, GeoImage
 
 _MAX_EXIF = 60_000  # an EXIF block is one JPEG segment of at most 65,533 bytes
 _MAX_SIDE = 65_500  # of a JPEG; no use in longer PNGs either
 _ASCII = b"ASCII\0\0\0"
+_WORLD = (".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".wld")
+_log = logging.getLogger(__name__)
 
 
 def encode_picture(image: GeoImage, suffix: str, *, quality: int = 95) -> bytes:
@@ -70,7 +73,7 @@ def read_picture(path: Path) -> GeoImage:
     """Reads a PNG or JPEG, ours or foreign.
 
     Transparent pixels become invalid ones, a palette becomes RGB, and what another program wrote is turned upright by
-    its EXIF orientation.
+    its EXIF orientation. A world file beside it is not read, as it names no CRS, and the log says so.
 
     Raises:
         InputError: the file is no picture, is truncated, or is absurdly large.
@@ -90,6 +93,10 @@ def read_picture(path: Path) -> GeoImage:
         crs = parse_crs(tags.get("GEO_CRS"))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} has damaged GEO_ tags ({error}); save it again from the .tif") from error
+    if transform is None and (world := [w.name for suffix in _WORLD if (w := path.with_suffix(suffix)).exists()]):
+        _log.warning(
+            "%s has no place: its world file %s names no CRS; make a GeoTIFF with gdal_translate -a_srs", path, world[0]
+        )
     return GeoImage(array, bands, crs, transform, valid, read_acquisition(tags), read_provenance(tags))
 
 
@@ -113,7 +120,7 @@ def pixels(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
 def _geo_tags(image: GeoImage) -> dict[str, str]:
     tags = {}
     if image.crs is not None:
-        tags["GEO_CRS"] = crs_name(image.crs) if image.crs.to_authority(min_confidence=100) else image.crs.to_wkt()
+        tags["GEO_CRS"] = crs_text(image.crs)
     if image.transform is not None:
         tags["GEO_TRANSFORM"] = json.dumps(tuple(image.transform)[:6])
     if image.bands != GeoImage(image.array).bands:

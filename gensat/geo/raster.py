@@ -77,7 +77,9 @@ def open_image(path: str | os.PathLike[str]) -> GeoImage:
     """Reads a GeoTIFF (or any raster GDAL reads), PNG or JPEG.
 
     Pixels of other types than uint8, uint16 and float32 become float32. An alpha band, a mask or nodata becomes
-    ``valid``. A south-up raster is flipped and a rotated one warped north-up, and the log says so.
+    ``valid``: a pixel is valid where every band is, but an 8-bit picture of several bands where any is. A south-up
+    raster is flipped and a rotated one warped north-up, and the log says so. Ground control points and the world files
+    of pictures are not read, and the log says that too.
 
     Raises:
         InputError: no such file, or one that is unreadable or truncated.
@@ -112,7 +114,7 @@ def require_file(path: str | os.PathLike[str]) -> Path:
 
 
 def open_dataset(path: Path) -> DatasetReader:
-    """Opens a raster with rasterio.
+    """Opens a raster with rasterio; the log says so if it is placed only by ground control points, which are not read.
 
     Raises:
         InputError: GDAL cannot read it.
@@ -120,9 +122,12 @@ def open_dataset(path: Path) -> DatasetReader:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path)
+            source = rasterio.open(path)
     except RasterioError as error:
         raise unreadable(path, error) from error
+    if source.gcps[0] and source.transform == Affine.identity():
+        _log.warning("%s has no place but ground control points, which are not read; warp it with gdalwarp", path)
+    return source
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
@@ -197,7 +202,7 @@ def _read(source: DatasetReader, path: Path) -> GeoImage:
         raise InputError(f"{path} holds no bands of real numbers; give a raster of pixel values")
     try:
         array = np.moveaxis(source.read(channels), 0, 2)
-        valid = source.dataset_mask() > 0
+        valid = _valid(source, channels)
     except RasterioError as error:
         raise unreadable(path, error) from error
     if array.dtype.name not in ("uint8", "uint16", "float32"):
@@ -217,6 +222,13 @@ def _read(source: DatasetReader, path: Path) -> GeoImage:
         read_acquisition(tags),
         read_provenance(tags),
     )
+
+
+def _valid(source: DatasetReader, channels: list[int]) -> np.ndarray:
+    """(H, W) bool: a pixel is valid where every band is; of an 8-bit picture, where one is, as its nodata is a shade."""
+    valid = source.dataset_mask() > 0
+    picture = len(channels) > 1 and all(source.dtypes[i - 1] == "uint8" for i in channels)
+    return valid if picture else valid & (source.read_masks(channels) > 0).all(axis=0)
 
 
 def _read_bands(source: DatasetReader, channels: list[int]) -> list[Band]:

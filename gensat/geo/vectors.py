@@ -20,6 +20,7 @@ from gensat.geo.attributes import AttributeLegend
 from gensat.geo.canvas import Canvas
 from gensat.geo.classes import BUILDING, ROAD, WATER
 from gensat.geo.crs import parse_crs, project, to_lonlat
+from gensat.geo.footprint import Box, copies, footprint, pole_inside, turn
 
 SUFFIXES = (".geojson", ".json", ".gpkg", ".shp", ".fgb")
 """Extensions that are read as vectors."""
@@ -27,14 +28,15 @@ SUFFIXES = (".geojson", ".json", ".gpkg", ".shp", ".fgb")
 _RANK = {WATER: 1, ROAD: 2, BUILDING: 3}  # drawn in this order over all kinds of ground
 _MARGIN = 50.0  # metres around the canvas in which a line may be wide enough to reach into it
 _SEGMENT = 32  # pixels after which a straight edge of another CRS gets a point of its own
+_CIRCLE = 1440  # points of a parallel around a pole: a radius of 10,000 pixels is kept to 0.02 pixels
 _AREAS, _LINES = (3, 6), (1, 5, 2)  # shapely type ids: polygons; lines and rings
 
 
 @dataclass
 class _Layer:
-    name: str
     crs: CRS
-    bounds: tuple[float, float, float, float]
+    bounds: Box
+    boxes: list[Box]  # where the canvas lies in it; two if the layer is cut along a meridian that crosses the canvas
     geometry: np.ndarray  # of shapely geometries, in the CRS of the layer
     attributes: list[dict[str, Any]]
 
@@ -62,7 +64,7 @@ def draw_vectors(path: Path, canvas: Canvas, legend: AttributeLegend) -> tuple[U
     layers = [layer for layer in _read_layers(path, canvas) if layer is not None]
     if not layers:
         raise InputError(f"vector layout {path} holds no features with a geometry; give another file")
-    if not any(len(layer.geometry) for layer in layers) and not any(_covers(layer, canvas) for layer in layers):
+    if not any(layer.boxes for layer in layers):
         raise no_overlap(path.name, _lonlat_extent(layers), canvas)
     drawn: list[tuple[int, float, Any, int]] = []
     unclassified = points = 0
@@ -101,7 +103,7 @@ def draw_vectors(path: Path, canvas: Canvas, legend: AttributeLegend) -> tuple[U
     return class_map, notes
 
 
-def no_overlap(name: str, extent: tuple[float, float, float, float], canvas: Canvas) -> InputError:
+def no_overlap(name: str, extent: Box, canvas: Canvas) -> InputError:
     """The error of a layout elsewhere, naming both boxes (west, south, east, north) in degrees."""
     return InputError(
         f"layout {name} at {_box(extent)} does not overlap the canvas at {_box(canvas.lonlat_bounds or extent)}; "
@@ -109,9 +111,9 @@ def no_overlap(name: str, extent: tuple[float, float, float, float], canvas: Can
     )
 
 
-def _box(bounds: tuple[float, float, float, float]) -> str:
+def _box(bounds: Box) -> str:
     west, south, east, north = bounds
-    return f"lon {west:.5g} to {east:.5g} lat {south:.5g} to {north:.5g}"
+    return f"lon {west:.6f} to {east:.6f} lat {south:.6f} to {north:.6f}"
 
 
 def _read_layers(path: Path, canvas: Canvas) -> list[_Layer | None]:
@@ -129,40 +131,39 @@ def _read_layer(path: Path, name: str, canvas: Canvas) -> _Layer | None:
     crs = parse_crs(info["crs"])
     if crs is None:
         raise InputError(f"vector layout {path.name} has no CRS; save it with one, or as GeoJSON in lon/lat")
-    meta, _, geometry, columns = pyogrio.raw.read(path, layer=name, bbox=_canvas_box(canvas, crs), force_2d=True)
-    shapes = shapely.from_wkb(geometry, on_invalid="ignore")
-    present = [i for i, shape in enumerate(shapes) if shape is not None and not shape.is_empty]
-    fields = [str(field) for field in meta["fields"]]
-    rows = [{field: column[i] for field, column in zip(fields, columns, strict=True)} for i in present]
-    return _Layer(name, crs, tuple(info["total_bounds"]), np.asarray(shapes, dtype=object)[present], rows)
+    bounds = tuple(info["total_bounds"])
+    around = footprint(canvas, crs, margin=_MARGIN)
+    boxes = [box for _, box in copies(crs, around) if _overlap(box, bounds)] if around else []
+    found: dict[int, tuple[Any, dict[str, Any]]] = {}  # by feature, as one may reach into both boxes
+    for box in boxes:
+        meta, ids, geometry, columns = pyogrio.raw.read(path, layer=name, bbox=box, force_2d=True, return_fids=True)
+        for i, shape in enumerate(shapely.from_wkb(geometry, on_invalid="ignore")):
+            if shape is not None and not shape.is_empty:
+                found[int(ids[i])] = shape, {str(f): c[i] for f, c in zip(meta["fields"], columns, strict=True)}
+    shapes = np.array([shape for shape, _ in found.values()], dtype=object)
+    return _Layer(crs, bounds, boxes, shapes, [attributes for _, attributes in found.values()])
 
 
-def _canvas_box(canvas: Canvas, crs: CRS) -> tuple[float, float, float, float]:
-    """Bounds of the canvas and its margin in another CRS."""
-    assert canvas.crs is not None
-    left, bottom, right, top = canvas.bounds
-    along = np.linspace(0, 1, 22)
-    x, y = np.meshgrid(
-        left - _MARGIN + along * (right - left + 2 * _MARGIN), bottom - _MARGIN + along * (top - bottom + 2 * _MARGIN)
-    )
-    u, v = project(canvas.crs, crs, x, y)
-    known = np.isfinite(u) & np.isfinite(v)
-    if not known.any():
-        raise InputError(f"the canvas lies outside the CRS of the layout, {crs.name}; give a layout of the place")
-    return float(u[known].min()), float(v[known].min()), float(u[known].max()), float(v[known].max())
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and a[2] > b[0] and a[1] < b[3] and a[3] > b[1]
 
 
 def _on_canvas(layer: _Layer, canvas: Canvas) -> np.ndarray:
     """Geometries clipped to the surroundings of the canvas, in its CRS."""
     assert canvas.crs is not None
     target = canvas.crs
-    box = _canvas_box(canvas, layer.crs)
-    shapes = shapely.make_valid(layer.geometry) if len(layer.geometry) else layer.geometry
-    shapes = shapely.clip_by_rect(shapes, *box)
+    if not len(layer.geometry):
+        return layer.geometry
+    shapes = shapely.make_valid(layer.geometry)
+    shapes = shapely.union_all(np.stack([shapely.clip_by_rect(shapes, *box) for box in layer.boxes]), axis=0)
     if layer.crs == target:
         return shapes
-    # What is straight in the CRS of the layer is curved on the canvas.
-    step = min((box[2] - box[0]) / canvas.width, (box[3] - box[1]) / canvas.height) * _SEGMENT
+    # What is straight in the CRS of the layer is curved on the canvas; around a pole it is a circle, whatever its size.
+    left, bottom, right, top = layer.boxes[0]
+    step = min((right - left) / canvas.width, (top - bottom) / canvas.height) * _SEGMENT
+    whole = turn(layer.crs)
+    if whole and pole_inside(canvas, layer.crs, margin=_MARGIN):
+        step = whole / _CIRCLE
     shapes = shapely.segmentize(shapes, step)
     return shapely.transform(shapes, lambda xy: np.stack(project(layer.crs, target, xy[:, 0], xy[:, 1]), axis=1))
 
@@ -179,13 +180,7 @@ def _as_area(shape: Any, width: float | None) -> Any:
     return None if only_points else shapely.union_all(areas)
 
 
-def _covers(layer: _Layer, canvas: Canvas) -> bool:
-    box = _canvas_box(canvas, layer.crs)
-    west, south, east, north = layer.bounds
-    return west < box[2] and east > box[0] and south < box[3] and north > box[1]
-
-
-def _lonlat_extent(layers: list[_Layer]) -> tuple[float, float, float, float]:
+def _lonlat_extent(layers: list[_Layer]) -> Box:
     corners = []
     for layer in layers:
         x, y = np.meshgrid(np.linspace(layer.bounds[0], layer.bounds[2], 9), np.linspace(*layer.bounds[1::2], 9))

@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from gensat.errors import InputError
-from gensat.geo.canvas import Canvas, require_multiple
+from gensat.geo.canvas import Canvas
+from gensat.geo.crs import crs_name
 from gensat.hub.registry import models_with
 from gensat.hub.spec import ModelSpec
 from gensat.types import Acquisition, Place
+
+MAX_PIXELS = 2**28
+"""Most pixels of one canvas, a square of 16,384: what its arrays need must fit into memory."""
 
 
 def make_canvas(
@@ -33,7 +37,7 @@ def make_canvas(
         notes: list that sentences are added to.
         place: (lon, lat) of the centre in degrees; or else
         bbox: (west, south, east, north) in degrees; with neither the canvas lies on no place.
-        gsd: metres per pixel.
+        gsd: metres per pixel on the ground.
         width: columns.
         height: rows.
         crs: projected CRS in metres; default the UTM zone (or UPS) of the place.
@@ -48,7 +52,7 @@ def make_canvas(
         if gsd is None and width is None and height is None:
             gsd = spec.defaults.gsd
             notes.append(assumed)
-        return Canvas.from_bbox(tuple(bbox), gsd=gsd, width=width, height=height, crs=crs)
+        return _noted(Canvas.from_bbox(tuple(bbox), gsd=gsd, width=width, height=height, crs=crs), notes)
     for name, size in (("width", width), ("height", height)):
         if size is not None and size < 1:
             raise InputError(f"{name} is {size}; give pixels, a multiple of {spec.multiple}")
@@ -61,7 +65,17 @@ def make_canvas(
     if gsd is None:
         gsd = spec.defaults.gsd
         notes.append(assumed)
-    return Canvas.around(place, gsd, width, height, crs=crs)
+    return _noted(Canvas.around(place, gsd, width, height, crs=crs), notes)
+
+
+def _noted(canvas: Canvas, notes: list[str]) -> Canvas:
+    """The canvas; a note says where a metre of its CRS is none on the ground."""
+    ground, step = canvas.ground_gsd, canvas.transform.a
+    if canvas.crs is not None and ground is not None and ground != step:
+        notes.append(
+            f"{crs_name(canvas.crs)} stretches distances here: pixels of {ground:.4g} m on the ground are {step:.4g} m in it"
+        )
+    return canvas
 
 
 def check_request(
@@ -73,8 +87,6 @@ def check_request(
     layout: bool = False,
     edges: bool = False,
     cropped: bool = False,
-    width: int | None = None,
-    height: int | None = None,
 ) -> None:
     """Checks that the model takes these conditions at this ground sampling distance and size.
 
@@ -85,10 +97,7 @@ def check_request(
         prompt: whether there are words.
         layout: whether there is a layout.
         edges: whether there are edges.
-        cropped: the canvas is made larger and cropped, as for a bbox, so its sides may be off the model's multiple;
-            but not those that were asked for as such:
-        width: the user's own number of columns, if any.
-        height: the user's own number of rows, if any.
+        cropped: the canvas is made larger and cropped, as for a bbox, so its sides may be of any size.
 
     Raises:
         InputError: a condition the model cannot take (naming models that can), a gsd or a size outside its range.
@@ -100,18 +109,30 @@ def check_request(
         if wanted
     ]
     spec.require(given, models_with())
+    if canvas.width * canvas.height > MAX_PIXELS:
+        raise InputError(
+            f"the canvas is {canvas.width} x {canvas.height} pixels, more than {MAX_PIXELS:,} in all; "
+            "make it smaller, choose a larger gsd, or split it into several"
+        )
     low, high = spec.gsd_range
-    if acquisition.gsd is not None and not low <= acquisition.gsd <= high:
+    # A thousandth of slack: in a CRS that stretches distances the pixels are measured, not chosen.
+    if acquisition.gsd is not None and not low * 0.999 <= acquisition.gsd <= high * 1.001:
         raise InputError(
             f"gsd {acquisition.gsd:g} m is outside {low:g} to {high:g} m of model {spec.name}; choose one inside"
         )
-    if cropped:
-        require_multiple(width or spec.multiple, height or spec.multiple, spec.multiple)
-        return
-    canvas.require_multiple(spec.multiple)
-    smallest = spec.size_limits[0]
-    if min(canvas.width, canvas.height) < smallest:
-        raise InputError(
-            f"the canvas is {canvas.width} x {canvas.height}; model {spec.name} makes at least {smallest} pixels a "
-            f"side, so give {smallest} or more"
-        )
+    if not cropped:
+        _require_sides(spec, canvas)
+
+
+def _require_sides(spec: ModelSpec, canvas: Canvas) -> None:
+    """Checks that the model can make an image of exactly this size; the message names the nearest sizes it can make."""
+    smallest, multiple = spec.size_limits[0], spec.multiple
+    for name, size in (("width", canvas.width), ("height", canvas.height)):
+        if size < smallest:
+            raise InputError(
+                f"the canvas is {canvas.width} x {canvas.height}; model {spec.name} makes at least {smallest} pixels a "
+                f"side, so give {smallest} or a larger multiple of {multiple}"
+            )
+        if size % multiple:
+            below = size // multiple * multiple
+            raise InputError(f"{name} {size} is not a multiple of {multiple}; use {below} or {below + multiple}")

@@ -1,8 +1,8 @@
 """ModelSpec: what a model takes and how, as the small JSON ``gensat.json`` beside its weights.
 
 Pipelines know tasks, the spec knows models: for every signal the route to the denoiser, the order and scaling of its values, what stands for
-"unknown", what the unconditional branch does with it, and how a map is brought to the canvas. Wrong-order coordinates cannot happen, because
-no code but the one that reads this decides an order.
+"unknown", what the unconditional branch does with it, and how a map is brought to the canvas. Wrong-order coordinates cannot happen: a
+pipeline refuses a spec whose routes, orders or scales it does not follow (``gensat.pipelines.contract``).
 """
 
 import json

@@ -1,0 +1,244 @@
+"""What is trained on: split by place, captions, clouds, latents kept and cut, batches drawn by (seed, step)."""
+
+import numpy as np
+import pytest
+import torch
+from toys import toy_text, toy_vae
+
+from gensat.diffusion.codec import Codec
+from gensat.train.autoencoder import random_crops, source_weights, turn
+from gensat.train.cache import cached
+from gensat.train.captions import CLASSES, all_captions, draw
+from gensat.train.clouds import add_clouds
+from gensat.train.data import load_samples, stitch
+from gensat.train.denoiser import flow
+from gensat.train.latents import Bank, Dropout, Entry, TextBank, conditions, controls, crop, encode_samples, variants
+from gensat.train.sources import Sample
+from gensat.train.splits import held_out, held_out_boxes
+from gensat.types import Acquisition, Place
+
+
+def sample(source="ucmerced", size=64, seed=0, **changes) -> Sample:
+    image = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    values = {"caption": "an aerial image of a harbor", "klass": "harbor", "acquisition": Acquisition(gsd=0.3)}
+    return Sample(source, f"{source}-{seed}", image, **{**values, **changes})
+
+
+def test_the_split_is_by_place_and_by_number():
+    assert held_out("houston", lon=-95.19) and held_out("houston", lon=-95.2005)
+    assert not held_out("houston", lon=-95.21)
+    assert held_out("ucmerced", number=70) and not held_out("ucmerced", number=69)
+    assert held_out_boxes("north_dakota") and not held_out_boxes("sanfrancisco")
+
+
+def test_turning_is_the_symmetry_group_of_the_square():
+    x = torch.randn(1, 2, 4, 4)
+    assert len({tuple(turn(x, k).flatten().tolist()) for k in range(8)}) == 8
+
+
+def test_crops_are_drawn_by_the_generator_alone():
+    samples = [sample(size=48, seed=i) for i in range(3)] + [sample("landsat", 20, 9)]
+    weights = source_weights(samples)
+    a, b = (random_crops(samples, weights, np.random.default_rng(3), batch=4, crop=32) for _ in range(2))
+    assert torch.equal(a, b) and a.shape == (4, 3, 32, 32) and -1 <= a.min() < a.max() <= 1
+    assert weights.sum() == pytest.approx(1)
+    assert weights[3] > 20**2 / (3 * 48**2 + 20**2)  # the small source weighs more than its pixels
+
+
+def test_every_class_has_several_wordings_and_the_given_caption_comes_first():
+    for klass in CLASSES:
+        captions = all_captions(sample(klass=klass, caption="as given"))
+        assert captions[0] == "as given" and len(set(captions)) == len(captions) > 8
+    rng = np.random.default_rng(0)
+    drawn = [draw(["given", "other", "third"], rng) for _ in range(3000)]
+    assert 0.5 < drawn.count("given") / 3000 < 0.62  # a third, and a third of the rest
+
+
+@pytest.mark.parametrize("cover", [0.1, 0.5, 0.9])
+def test_clouds_cover_about_what_was_asked(cover):
+    dark = np.full((96, 96, 3), 40, np.uint8)
+    shares = []
+    for seed in range(8):
+        out = add_clouds(dark, cover, 10.0, np.random.default_rng(seed))
+        shares.append((out.mean(axis=2) > 130).mean())
+    assert abs(np.mean(shares) - cover) < 0.12
+
+
+def test_variants_keep_ground_size_and_label_clouds():
+    big = sample(size=256)
+    made = variants(big, np.random.default_rng(0), clouds=1.0)
+    assert [v.image.shape[0] for v in made] == [256, 128, 256]
+    assert [v.acquisition.gsd for v in made[:2]] == [0.3, 0.6]
+    assert 0 < made[2].acquisition.cloud_cover < 1 and made[2].layout is None
+
+
+def bank():
+    layout = np.zeros((128, 128), np.uint8)
+    layout[:64] = 4
+    samples = [
+        sample(size=256, seed=1),
+        sample("poland", 128, 2, layout=layout, klass=None, caption="rural Poland with water"),
+    ]
+    samples.append(
+        sample("houston", 128, 3, klass=None, place=Place(-95.3, 29.7), acquisition=Acquisition(0.47, "2017"))
+    )
+    entries = encode_samples(samples, Codec(toy_vae()), seed=0, clouds=0.0)
+    text = TextBank.encode((c for e in entries for c in e.captions), toy_text(), max_tokens=12)
+    return Bank(entries, {"ucmerced": 1.0, "poland": 1.0, "houston": 1.0}, text)
+
+
+def test_batches_are_pure_functions_of_seed_and_step():
+    b = bank()
+    draws = []
+    for _ in range(2):
+        rng = np.random.default_rng([1, 7])
+        entries = b.pick(rng, 16, 6)
+        draws.append(
+            (
+                [e.source for e in entries],
+                conditions(entries, rng, Dropout()),
+                b.text([e.captions[0] for e in entries])[0],
+            )
+        )
+    assert draws[0][:2] == draws[1][:2] and torch.equal(draws[0][2], draws[1][2])
+    assert {e.latent.shape for e in b.entries} == {(4, 32, 32), (4, 16, 16)}
+
+
+def test_undated_houston_images_get_a_day_before_the_storm_and_dropout_hides_each_signal_on_its_own():
+    b = bank()
+    houston = [e for e in b.entries if e.source == "houston"] * 400
+    none = Dropout(*[0.0] * 8)
+    _, _, known = conditions(houston, np.random.default_rng(0), none)
+    dates = {str(a.date) for a in known}
+    assert len(dates) > 100 and min(dates) >= "2017-01-01" and max(dates) <= "2017-08-24"
+    captions, places, acquisitions = conditions(houston, np.random.default_rng(0), Dropout())
+    assert 0 < sum(p is None for p in places) < 400 and 0 < sum(c == "" for c in captions) < 400
+    assert any(a.date.month and not a.date.year for a in acquisitions)
+    assert any(a.date.year and not a.date.month for a in acquisitions)
+
+
+def test_controls_carry_the_map_or_the_edges():
+    entries = [e for e in bank().entries if e.source == "poland"] * 12
+    out = controls(entries, np.random.default_rng(0))
+    assert out.shape == (12, 13, 128, 128)
+    water, known, edges_known = out[:, 3].mean((1, 2)), out[:, 10].mean((1, 2)), out[:, 12].mean((1, 2))
+    assert ((water == 0.5) == (known == 0.5)).all() and (known == 0.5).any()
+    assert set(edges_known.tolist()) == {0.0, 1.0}
+    assert ((known > 0) | (edges_known > 0)).all()
+
+
+def test_caption_states_survive_a_file(tmp_path):
+    text = TextBank.encode(["a harbor", "a beach"], toy_text(), max_tokens=8)
+    text.save(tmp_path / "states.safetensors")
+    back = TextBank.load(tmp_path / "states.safetensors")
+    for a, b in zip(text.states(["a beach", ""]), back.states(["a beach", ""]), strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=2e-3)
+
+
+def test_flow_targets_lead_from_noise_to_data():
+    latents = torch.randn(5, 2, 4, 4)
+    x, t, target = flow(latents, np.random.default_rng(0)).values()
+    s = (t / 1000)[:, None, None, None]
+    assert torch.allclose(x - s * target, latents, atol=1e-5)  # x_s - s (n - x) = x
+    assert ((t > 0) & (t < 1000)).all()
+
+
+def test_neighbouring_tiles_are_stitched_where_they_belong():
+    ground = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    metres = np.array([111320.0 * np.cos(np.radians(29.7)), 110850.0])
+    tiles = []
+    for row in range(0, 273, 68):
+        for col in range(0, 273, 68):
+            lon, lat = np.array([col + 64, -(row + 64)]) * 0.5 / metres + [-95.5, 29.7]
+            place, acquisition = Place(lon, lat), Acquisition(gsd=0.5)
+            tiles.append(
+                Sample(
+                    "houston",
+                    f"{row}-{col}.pre",
+                    ground[row : row + 128, col : col + 128],
+                    "",
+                    place=place,
+                    acquisition=acquisition,
+                )
+            )
+    mosaics = list(stitch(tiles))
+    assert mosaics
+    centre = mosaics[0].place
+    col, row = np.array([(centre.lon + 95.5), -(centre.lat - 29.7)]) * metres / 0.5
+    row, col = round(row) - 128, round(col) - 128
+    assert np.array_equal(mosaics[0].image, ground[row : row + 256, col : col + 256])
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_no_held_out_tile_overlaps_a_training_tile():
+    train, heldout = (load_samples(None, split) for split in ("train", "heldout"))
+    assert len(train) > 15000 and len(heldout) > 1300
+    assert not {s.key for s in train} & {s.key for s in heldout}
+    for source in ("houston", "uganda"):
+        a = np.array([(s.place.lon, s.place.lat) for s in train if s.source == source])
+        b = np.array([(s.place.lon, s.place.lat) for s in heldout if s.source == source])
+        gap = np.abs(a[:, None] - b[None]) * np.array([96486.0 if source == "houston" else 111319.0, 110850.0])
+        size = {"houston": 128 * 0.4690, "uganda": 256 * 0.0746}[source]
+        assert (gap.max(axis=2).min(axis=0) >= 0.99 * size).all()
+
+
+def test_cached_entries_come_back_whole_and_another_key_encodes_again(tmp_path):
+    plan = np.random.default_rng(3).integers(0, 5, (300, 300), dtype=np.uint8)
+    samples = [
+        sample(size=128),
+        sample("poland", 300, 1, layout=plan, place=Place(16.9, 52.3)),
+        sample("houston", 300, 2, acquisition=Acquisition(0.5, "2017-08-31", 0.25, "vhr"), klass=None),
+        sample("landsat", 300, 4, acquisition=Acquisition(), place=Place(-112.0, 33.4)),
+    ]
+    calls = []
+
+    def encode():
+        calls.append(1)
+        return encode_samples(samples, Codec(toy_vae()), seed=0, clouds=0.5)
+
+    made, read = cached(tmp_path / "bank", "one", encode), cached(tmp_path / "bank", "one", encode)
+    assert len(calls) == 1 and len(made) == len(read)
+    assert any(e.layout is not None for e in read) and any(e.layout is None for e in read)
+    for a, b in zip(sorted(made, key=lambda e: e.image.shape[0]), read, strict=True):
+        assert (a.source, a.captions, a.place, a.acquisition) == (b.source, b.captions, b.place, b.acquisition)
+        assert np.array_equal(a.latent, b.latent) and np.array_equal(a.image, b.image)
+        assert (a.layout is None and b.layout is None) or np.array_equal(a.layout, b.layout)
+    cached(tmp_path / "bank", "two", encode)
+    assert len(calls) == 2
+    assert not [p for p in (tmp_path / "bank").iterdir() if p.name.startswith(".")]
+    assert len(cached(None, "one", encode)) == len(made)
+
+
+def test_a_crop_is_a_window_of_latent_image_and_layout_together():
+    image = np.arange(256 * 256 * 3, dtype=np.uint32).reshape(256, 256, 3).astype(np.uint8)
+    plan = np.repeat(np.repeat(np.arange(1024, dtype=np.uint16).reshape(32, 32), 8, 0), 8, 1)
+    latent = np.broadcast_to(plan[None, ::8, ::8], (4, 32, 32))
+    entry = Entry("poland", latent, ["words"], Place(16.9, 52.3), Acquisition(0.5), image, plan)
+    seen = set()
+    for seed in range(40):
+        cut = crop(entry, 16, np.random.default_rng(seed))
+        assert cut.latent.shape == (4, 16, 16) and cut.image.shape == (128, 128, 3)
+        assert np.array_equal(cut.layout[::8, ::8], cut.latent[0])
+        row, col = divmod(int(cut.latent[0, 0, 0]), 32)
+        assert np.array_equal(cut.image, image[row * 8 : row * 8 + 128, col * 8 : col * 8 + 128])
+        assert cut.acquisition == entry.acquisition
+        seen |= {row, col}
+    assert min(seen) == 0 and max(seen) == 16
+
+
+def test_batches_are_large_or_small_and_small_ones_hold_their_share_of_crops():
+    entries = encode_samples(
+        [sample(size=64), sample(size=300, seed=1, acquisition=Acquisition(0.3))], Codec(toy_vae()), seed=0, clouds=0.0
+    )
+    bank = Bank(entries, {"ucmerced": 1.0}, TextBank(["x"], torch.zeros(1, 2, 3), torch.ones(1, 2, dtype=torch.bool)))
+    small, large = min(bank.by_size), max(bank.by_size)
+    rng = np.random.default_rng(0)
+    batches = [bank.batch(rng, small=12, large=4, share=0.25, crops=0.5) for _ in range(80)]
+    sides = [{e.latent.shape[-1] for e in batch} for batch in batches]
+    assert all(side in ({small}, {large}) for side in sides)
+    assert 10 <= sides.count({large}) <= 32 and {len(b) for b in batches} == {12, 4}
+    fine = max(e.acquisition.gsd for e in entries if e.latent.shape[-1] == large)
+    cuts = [sum(e.acquisition.gsd == fine for e in b) for b, s in zip(batches, sides, strict=True) if s == {small}]
+    assert 4 < np.mean(cuts) < 8
+    assert all(e.acquisition.gsd != fine for e in bank.batch(rng, small=12, large=4, share=0.0, crops=0.0))
