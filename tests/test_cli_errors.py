@@ -285,6 +285,7 @@ def test_killed_while_writing_leaves_the_old_file(tmp_path, number, code, left):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     ) as process:
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline() == "writing\n"

@@ -26,7 +26,14 @@ def data_root(path: str | Path | None = None) -> Path:
 def load_samples(
     root: str | Path | None = None, split: str = "train", *, sources: Iterable[str] | None = None, mosaics: bool = False
 ) -> list[Sample]:
-    """Every sample of one split ("train" or "heldout"), in a fixed order.
+    """Every sample of one split; see ``read_samples``."""
+    return list(read_samples(root, split, sources=sources, mosaics=mosaics))
+
+
+def read_samples(
+    root: str | Path | None = None, split: str = "train", *, sources: Iterable[str] | None = None, mosaics: bool = False
+) -> Iterator[Sample]:
+    """One sample after the other of one split ("train" or "heldout"), in a fixed order.
 
     ``mosaics`` adds 256x256 Houston mosaics stitched from tiles of the same date and split.
     """
@@ -36,17 +43,18 @@ def load_samples(
     if unknown := set(wanted) - set(SOURCES):
         raise InputError(f"Unknown data sources {sorted(unknown)}; choose from {', '.join(SOURCES)}.")
     root = data_root(root)
-    samples: list[Sample] = []
     for source in wanted:
         if source == "rasters":
-            samples += raster_tiles(root, split)
+            yield from raster_tiles(root, split)
+            continue
+        found = (s for s in READERS[source](root) if s.held_out == (split == "heldout"))
+        if source == "houston" and mosaics:
+            tiles = list(found)
+            yield from tiles
+            for when in ("pre", "post"):
+                yield from stitch([s for s in tiles if s.key.endswith(when)])
         else:
-            found = [s for s in READERS[source](root) if s.held_out == (split == "heldout")]
-            samples += found
-            if source == "houston" and mosaics:
-                for when in ("pre", "post"):
-                    samples += stitch([s for s in found if s.key.endswith(when)])
-    return samples
+            yield from found
 
 
 def stitch(tiles: list[Sample], *, size: int = 256, min_cover: float = 1.0) -> Iterator[Sample]:

@@ -21,7 +21,7 @@ from ..models.autoencoder import ConvAutoencoder
 from ..models.denoiser import LatentDenoiser
 from .autoencoder import turn
 from .cache import cached
-from .data import load_samples
+from .data import read_samples
 from .latents import Bank, Dropout, Entry, TextBank, encode_samples, stacked, told
 from .runner import Trainer, load_recipe
 from .sources import NON_COMMERCIAL
@@ -64,9 +64,9 @@ def load_bank(recipe, *, mosaics: bool = True) -> Bank:
     vae = ConvAutoencoder.from_pretrained(recipe.autoencoder).eval().to(memory_format=torch.channels_last)
 
     def encode() -> list[Entry]:
-        samples = load_samples(recipe.data.root, "train", mosaics=mosaics)
+        samples = read_samples(recipe.data.root, "train", mosaics=mosaics)
         if recipe.data.public_domain:
-            samples = [s for s in samples if s.source not in NON_COMMERCIAL]
+            samples = (s for s in samples if s.source not in NON_COMMERCIAL)
         return encode_samples(samples, Codec(vae), seed=recipe.data.seed, clouds=recipe.data.clouds)
 
     weights = hashlib.sha256(b"".join(t.numpy().tobytes() for t in vae.state_dict().values())).hexdigest()[:16]

@@ -75,35 +75,33 @@ def replace_gsd(a: Acquisition, gsd: float | None) -> Acquisition:
 
 @torch.no_grad()
 def encode_samples(
-    samples: Sequence[Sample], codec: Codec, *, seed: int, clouds: float = 0.15, batch: int = 16
+    samples: Iterable[Sample], codec: Codec, *, seed: int, clouds: float = 0.15, batch: int = 16
 ) -> list[Entry]:
-    """Entries of all variants of all samples; ``batch`` is for 128 px, larger images come in proportionally smaller batches."""
-    made: list[Sample] = []
-    for i, sample in enumerate(samples):
-        made += variants(sample, np.random.default_rng([seed, i]), clouds=clouds)
-    made.sort(key=lambda s: s.image.shape[0])  # stable: equal sizes stay in order
+    """Entries of all variants of all samples, as soon as a batch of one size is together.
+
+    ``batch`` is for 128 px, larger images come in proportionally smaller batches.
+    """
     entries: list[Entry] = []
-    start = 0
-    while start < len(made):
-        size = made[start].image.shape[0]
-        count = max(1, batch * 128**2 // size**2)  # an even use of memory
-        group = [s for s in made[start : start + count] if s.image.shape[0] == size]
-        x = torch.from_numpy(np.stack([s.image for s in group])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        latents = codec.encode(x.contiguous(memory_format=torch.channels_last)).half().cpu().numpy()
-        for sample, latent in zip(group, latents, strict=True):
-            entries.append(
-                Entry(
-                    sample.source,
-                    latent,
-                    all_captions(sample),
-                    sample.place,
-                    sample.acquisition,
-                    sample.image,
-                    sample.layout,
-                )
-            )
-        start += len(group)
+    waiting: dict[int, list[Sample]] = {}
+    for i, sample in enumerate(samples):
+        for made in variants(sample, np.random.default_rng([seed, i]), clouds=clouds):
+            size = made.image.shape[0]
+            group = waiting.setdefault(size, [])
+            group.append(made)
+            if len(group) == max(1, batch * 128**2 // size**2):  # an even use of memory
+                entries += _encode_group(waiting.pop(size), codec)
+    for group in waiting.values():
+        entries += _encode_group(group, codec)
     return entries
+
+
+def _encode_group(group: Sequence[Sample], codec: Codec) -> list[Entry]:
+    x = torch.from_numpy(np.stack([s.image for s in group])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    latents = codec.encode(x.contiguous(memory_format=torch.channels_last)).half().cpu().numpy()
+    return [
+        Entry(s.source, latent.copy(), all_captions(s), s.place, s.acquisition, s.image, s.layout)
+        for s, latent in zip(group, latents, strict=True)
+    ]
 
 
 @dataclass
