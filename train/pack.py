@@ -15,7 +15,7 @@ from ..errors import InputError
 from .captions import all_captions
 from .data import data_root, load_samples
 from .latents import TextBank
-from .sources import tar_groups
+from .tars import tar_groups
 
 TARS = ("scenes", "houston", "buildings", "landcover", "sentinel2", "landsat")
 

@@ -3,11 +3,10 @@
 import io
 import json
 import re
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -18,8 +17,9 @@ from rasterio.windows import bounds as window_bounds
 
 from ..errors import InputError
 from ..geo.legend import LEGENDS
-from ..types import Acquisition, PartialDate, Place
+from ..types import Acquisition, GeoImage, PartialDate, Place
 from .splits import held_out, held_out_boxes
+from .tars import tar_groups
 
 NON_COMMERCIAL = {"houston", "poland"}  # CC BY-NC imagery: left out of the public-domain and CC BY variant
 
@@ -29,7 +29,8 @@ class Sample:
     """One image with what is known of it.
 
     ``image`` (H, W, 3) uint8, row 0 north; ``layout`` (H, W) uint8 in the legend of ``gensat.geo.legend`` or None;
-    ``klass`` the land-use class or None; unknown place and acquisition fields are None.
+    ``klass`` the land-use class or None; unknown place and acquisition fields are None. ``raster`` holds all bands as stored, where
+    there are more than ``image`` shows.
     """
 
     source: str
@@ -41,6 +42,7 @@ class Sample:
     acquisition: Acquisition = field(default_factory=Acquisition)
     layout: np.ndarray | None = None
     number: int | None = None
+    raster: GeoImage | None = None
 
     @property
     def held_out(self) -> bool:
@@ -56,97 +58,86 @@ def shards(root: Path, name: str) -> list[Path]:
     return found
 
 
-def tar_groups(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Members of a WebDataset tar, grouped by sample key (the name up to its first dot)."""
-    key = ""
-    members: dict[str, bytes] = {}
-    with tarfile.open(path) as tar:
-        for item in tar:
-            stem, _, extension = item.name.partition(".")
-            if stem != key and members:
-                yield key, members
-                members = {}
-            key = stem
-            members[extension] = cast(IO[bytes], tar.extractfile(item)).read()
-    if members:
-        yield key, members
-
-
-def _groups(root: Path, name: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    for shard in shards(root, name):
-        yield from tar_groups(shard)
-
-
 def _pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def _numbers(key: str) -> int:
-    return int(re.findall(r"\d+", key)[-1])
+def number_of(source: str, key: str) -> int | None:
+    """The number by which a source without places is split; None where it is split by place."""
+    return int(re.findall(r"\d+", key)[-1]) if source in ("ucmerced", "poland") else None
 
 
-def _ucmerced(root: Path) -> Iterator[Sample]:
-    for key, m in _groups(root, "scenes/ucmerced-train"):
-        info = json.loads(m["json"])
-        acquisition = Acquisition(gsd=info["gsd_m"], sensor="aerial", cloud_cover=0.0)
-        number = int(key[-2:])
-        yield Sample(
-            "ucmerced", key, _pixels(m["jpg"]), info["caption"], info["class"], None, acquisition, None, number
-        )
+def _ucmerced(key: str, m: dict[str, bytes], info: dict[str, Any]) -> Iterator[Sample]:
+    acquisition = Acquisition(gsd=info["gsd_m"], sensor="aerial", cloud_cover=0.0)
+    number = number_of("ucmerced", key)
+    yield Sample("ucmerced", key, _pixels(m["jpg"]), info["caption"], info["class"], None, acquisition, None, number)
 
 
-def _houston(root: Path) -> Iterator[Sample]:
-    for name in ("houston-train", "houston-post-train"):
-        for key, m in _groups(root, f"houston/{name}"):
-            info = json.loads(m["json"])
-            place = Place(lon=info["lon"], lat=info["lat"])
-            for when in ("pre", "post"):
-                if f"{when}.jpg" not in m:
-                    continue
-                date = str(info["pre_year"]) if when == "pre" else info["post_date"]
-                acquisition = Acquisition(gsd=info["gsd_m"], date=date, sensor="vhr", cloud_cover=0.0)
-                image, caption = _pixels(m[f"{when}.jpg"]), info[f"caption_{when}"]
-                yield Sample("houston", f"{key}.{when}", image, caption, None, place, acquisition)
-
-
-def _uganda(root: Path) -> Iterator[Sample]:
-    for key, m in _groups(root, "buildings/uganda-train"):
-        info = json.loads(m["json"])
-        layout = LEGENDS["uganda"].to_classes(np.asarray(Image.open(io.BytesIO(m["building.png"]))))
-        acquisition = Acquisition(gsd=info["gsd_m"], sensor="drone", cloud_cover=0.0)
-        place = Place(lon=info["lon"], lat=info["lat"])
-        yield Sample("uganda", key, _pixels(m["jpg"]), info["caption"], None, place, acquisition, layout)
-
-
-def _poland(root: Path) -> Iterator[Sample]:
-    for key, m in _groups(root, "landcover/poland-train"):
-        info = json.loads(m["json"])
-        layout = LEGENDS["landcover.ai"].to_classes(np.asarray(Image.open(io.BytesIO(m["landcover.png"]))))
-        acquisition = Acquisition(sensor="aerial", cloud_cover=0.0)  # 0.25 or 0.5 m, not known which
-        yield Sample("poland", key, _pixels(m["jpg"]), info["caption"], None, None, acquisition, layout, _numbers(key))
-
-
-def _sentinel2(root: Path) -> Iterator[Sample]:
-    for key, m in _groups(root, "sentinel2/europe-train"):
-        info = json.loads(m["json"])
-        image = _pixels(m["jpg"])
-        if (image.max(axis=2) == 0).mean() > 0.02:  # swath edge
+def _houston(key: str, m: dict[str, bytes], info: dict[str, Any]) -> Iterator[Sample]:
+    place = Place(lon=info["lon"], lat=info["lat"])
+    for when in ("pre", "post"):
+        if f"{when}.jpg" not in m:
             continue
-        acquisition = Acquisition(gsd=info["gsd_m"], date=info["date"], sensor="sentinel-2", cloud_cover=0.0)
-        caption = "a Sentinel-2 satellite image of Europe"
-        yield Sample("sentinel2", key, image, caption, None, Place(lon=info["lon"], lat=info["lat"]), acquisition)
+        date = str(info["pre_year"]) if when == "pre" else info["post_date"]
+        acquisition = Acquisition(gsd=info["gsd_m"], date=date, sensor="vhr", cloud_cover=0.0)
+        image, caption = _pixels(m[f"{when}.jpg"]), info[f"caption_{when}"]
+        yield Sample("houston", f"{key}.{when}", image, caption, None, place, acquisition)
 
 
-def _landsat(root: Path) -> Iterator[Sample]:
+def _uganda(key: str, m: dict[str, bytes], info: dict[str, Any]) -> Iterator[Sample]:
+    layout = LEGENDS["uganda"].to_classes(np.asarray(Image.open(io.BytesIO(m["building.png"]))))
+    acquisition = Acquisition(gsd=info["gsd_m"], sensor="drone", cloud_cover=0.0)
+    place = Place(lon=info["lon"], lat=info["lat"])
+    yield Sample("uganda", key, _pixels(m["jpg"]), info["caption"], None, place, acquisition, layout)
+
+
+def _poland(key: str, m: dict[str, bytes], info: dict[str, Any]) -> Iterator[Sample]:
+    layout = LEGENDS["landcover.ai"].to_classes(np.asarray(Image.open(io.BytesIO(m["landcover.png"]))))
+    acquisition = Acquisition(sensor="aerial", cloud_cover=0.0)  # 0.25 or 0.5 m, not known which
+    number = number_of("poland", key)
+    yield Sample("poland", key, _pixels(m["jpg"]), info["caption"], None, None, acquisition, layout, number)
+
+
+def _sentinel2(key: str, m: dict[str, bytes], info: dict[str, Any]) -> Iterator[Sample]:
+    image = _pixels(m["jpg"])
+    if (image.max(axis=2) == 0).mean() > 0.02:  # swath edge
+        return
+    acquisition = Acquisition(gsd=info["gsd_m"], date=info["date"], sensor="sentinel-2", cloud_cover=0.0)
+    caption = "a Sentinel-2 satellite image of Europe"
+    yield Sample("sentinel2", key, image, caption, None, Place(lon=info["lon"], lat=info["lat"]), acquisition)
+
+
+def _landsat(key: str, m: dict[str, bytes], info: dict[str, Any]) -> Iterator[Sample]:
     states = {"AZ": "Arizona", "CA": "California"}
-    for key, m in _groups(root, "landsat/powerplants-train"):
-        info = json.loads(m["json"])
-        image = _pixels(m["png"])
-        if (image.min(axis=2) == 255).mean() > 0.1:  # outside the scene
-            continue
-        acquisition = Acquisition(gsd=info["gsd_m"], sensor="landsat-8", cloud_cover=0.0)
-        caption = f"a Landsat image of a power plant in {states[info['state']]}"
-        yield Sample("landsat", key, image, caption, None, Place(lon=info["lon"], lat=info["lat"]), acquisition)
+    image = _pixels(m["png"])
+    if (image.min(axis=2) == 255).mean() > 0.1:  # outside the scene
+        return
+    acquisition = Acquisition(gsd=info["gsd_m"], sensor="landsat-8", cloud_cover=0.0)
+    caption = f"a Landsat image of a power plant in {states[info['state']]}"
+    yield Sample("landsat", key, image, caption, None, Place(lon=info["lon"], lat=info["lat"]), acquisition)
+
+
+Decoder = Callable[[str, dict[str, bytes], dict[str, Any]], Iterator[Sample]]
+
+TARS: dict[str, tuple[str, tuple[str, ...], Decoder]] = {
+    "ucmerced": ("ucmerced", ("scenes/ucmerced-train",), _ucmerced),
+    "houston": ("houston", ("houston/houston-train", "houston/houston-post-train"), _houston),
+    "openaerialmap-uganda": ("uganda", ("buildings/uganda-train",), _uganda),
+    "landcover.ai": ("poland", ("landcover/poland-train",), _poland),
+    "sentinel-2": ("sentinel2", ("sentinel2/europe-train",), _sentinel2),
+    "landsat-8": ("landsat", ("landsat/powerplants-train",), _landsat),
+}
+"""What the ``source`` of the data folder's json members says: our name of the source, its shards, and how its members become samples
+(none from a picture that is mostly empty)."""
+
+
+def _reader(names: tuple[str, ...], decode: Decoder) -> Callable[[Path], Iterator[Sample]]:
+    def read(root: Path) -> Iterator[Sample]:
+        for shard in (shard for name in names for shard in shards(root, name)):
+            for key, members in tar_groups(shard):
+                yield from decode(key, members, json.loads(members["json"]))
+
+    return read
 
 
 # file or folder -> (RGB bands, sensor, gsd in m, date, caption)
@@ -220,10 +211,5 @@ def raster_tiles(root: Path, split: str, *, size: int = 256, stride: int = 128) 
 
 
 READERS: dict[str, Callable[[Path], Iterator[Sample]]] = {
-    "ucmerced": _ucmerced,
-    "houston": _houston,
-    "uganda": _uganda,
-    "poland": _poland,
-    "sentinel2": _sentinel2,
-    "landsat": _landsat,
+    name: _reader(names, decode) for name, names, decode in TARS.values()
 }

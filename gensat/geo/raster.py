@@ -88,7 +88,7 @@ def open_image(path: str | os.PathLike[str]) -> GeoImage:
     if is_picture(path):
         return read_picture(path)
     with open_dataset(path) as source:
-        return _read(source, path)
+        return read_dataset(source, path)
 
 
 def is_picture(path: Path) -> bool:
@@ -196,7 +196,8 @@ def _colour(role: str | None, *, first: bool) -> ColorInterp:
     return ColorInterp.gray if first else ColorInterp.undefined
 
 
-def _read(source: DatasetReader, path: Path) -> GeoImage:
+def read_dataset(source: DatasetReader, path: Path) -> GeoImage:
+    """The whole of an open raster as :func:`open_image` gives it; ``path`` is its name in messages. Raises InputError."""
     channels = [i for i, colour in zip(source.indexes, source.colorinterp, strict=True) if colour != ColorInterp.alpha]
     if not channels or any(dtype.startswith("complex") for dtype in source.dtypes):
         raise InputError(f"{path} holds no bands of real numbers; give a raster of pixel values")
@@ -215,7 +216,7 @@ def _read(source: DatasetReader, path: Path) -> GeoImage:
     tags = source.tags()
     return GeoImage(
         np.ascontiguousarray(array),
-        _read_bands(source, channels),
+        read_bands(source, channels),
         CRS.from_wkt(source.crs.to_wkt()) if source.crs else None,
         north_up,
         None if valid.all() else valid,
@@ -231,7 +232,8 @@ def _valid(source: DatasetReader, channels: list[int]) -> np.ndarray:
     return valid if picture else valid & (source.read_masks(channels) > 0).all(axis=0)
 
 
-def _read_bands(source: DatasetReader, channels: list[int]) -> list[Band]:
+def read_bands(source: DatasetReader, channels: list[int]) -> list[Band]:
+    """Names, scales, units and colours of bands (numbers from 1); a band without a name is called by its colour or number."""
     bands: list[Band] = []
     for i in channels:
         colour: str | None = source.colorinterp[i - 1].name
