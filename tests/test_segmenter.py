@@ -164,4 +164,4 @@ def test_the_command_trains_saves_resumes_and_measures(monkeypatch, tmp_path, ba
     assert (out / "checkpoint-2").is_dir() and (out / "heldout.jpg").is_file()
     assert LayoutSegmenter.from_pretrained(saved).config.widths == [8, 8, 8, 8, 8]
     training.main([*recipe, "steps=3", "warmup=1", "save_every=1", "log_every=1"])
-    assert "resumed checkpoint-2" in capsys.readouterr().out and (out / "checkpoint-3").is_dir()
+    assert "resumed checkpoint-2" in capsys.readouterr().err and (out / "checkpoint-3").is_dir()

@@ -11,8 +11,8 @@ from gensat.train.cache import cached
 from gensat.train.captions import CLASSES, all_captions, draw
 from gensat.train.clouds import add_clouds
 from gensat.train.data import load_samples, stitch
-from gensat.train.denoiser import flow
 from gensat.train.latents import Bank, Dropout, Entry, TextBank, conditions, controls, crop, encode_samples, variants
+from gensat.train.objective import flow
 from gensat.train.sources import Sample
 from gensat.train.splits import held_out, held_out_boxes
 from gensat.types import Acquisition, Place

@@ -10,17 +10,52 @@ from pathlib import Path
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import nn
 
-from ..conditioning.acquisition import SCALARS
+from ..conditioning.acquisition import SCALARS, AcquisitionEncoder
+from ..conditioning.place import SirenPlaceEncoder
+from ..conditioning.text import load_minilm
 from ..errors import InputError
 from ..hub.spec import Defaults, ModelSpec, Signal, Value
 from ..models.autoencoder import ConvAutoencoder
 from ..models.controlnet import LayoutControlNet
+from ..models.denoiser import LatentDenoiser
 from ..pipelines.satellite import SatellitePipeline
-from .denoiser import build
 
 NON_COMMERCIAL_LICENCE = "CC BY-NC-SA 4.0"
 OPEN_LICENCE = "CC BY-SA 4.0"
+
+
+class ConditionedDenoiser(nn.Module):
+    """The denoiser and the encoders that are trained with it."""
+
+    unet: LatentDenoiser
+    place_encoder: SirenPlaceEncoder
+    acquisition_encoder: AcquisitionEncoder
+
+    def __init__(self, unet: LatentDenoiser, place_encoder: SirenPlaceEncoder, acquisition_encoder: AcquisitionEncoder):
+        super().__init__()
+        self.unet, self.place_encoder, self.acquisition_encoder = unet, place_encoder, acquisition_encoder
+
+    def save(self, folder) -> None:
+        """Each part as a diffusers folder under ``folder``."""
+        for name in ("unet", "place_encoder", "acquisition_encoder"):
+            getattr(self, name).save_pretrained(folder / name)
+
+
+def build(recipe) -> ConditionedDenoiser:
+    """Fresh networks of a recipe, or those saved in the folder ``recipe["init"]``."""
+    if init := recipe["init"]:
+        return ConditionedDenoiser(
+            LatentDenoiser.from_pretrained(init, subfolder="unet"),
+            SirenPlaceEncoder.from_pretrained(init, subfolder="place_encoder"),
+            AcquisitionEncoder.from_pretrained(init, subfolder="acquisition_encoder"),
+        )
+    return ConditionedDenoiser(
+        LatentDenoiser(**recipe.model),
+        SirenPlaceEncoder(**recipe.place),
+        AcquisitionEncoder(**{**recipe.acquisition, "sensors": list(recipe.acquisition.sensors)}),
+    )
 
 
 def small_spec(name: str, *, licence: str, controlnet: bool) -> ModelSpec:
@@ -52,6 +87,30 @@ def small_spec(name: str, *, licence: str, controlnet: bool) -> ModelSpec:
         gsd_range=(0.05, 60.0),
         text_encoder="minilm",
         defaults=Defaults(gsd=0.5, steps=20, guidance_scale=3.0, prompt_tokens=24),
+    )
+
+
+def make_pipeline(
+    name: str,
+    vae: ConvAutoencoder,
+    base: ConditionedDenoiser,
+    controlnet: LayoutControlNet | None = None,
+    *,
+    licence: str,
+    shift: float = 1.0,
+) -> SatellitePipeline:
+    """The default model of its parts, with the text encoder of its package."""
+    text_encoder, tokenizer = load_minilm()
+    return SatellitePipeline(
+        vae=vae,
+        unet=base.unet,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        place_encoder=base.place_encoder,
+        acquisition_encoder=base.acquisition_encoder,
+        controlnet=controlnet,
+        spec=small_spec(name, licence=licence, controlnet=controlnet is not None),
     )
 
 

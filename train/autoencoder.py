@@ -4,7 +4,6 @@ Latents are turned by a random element of the square's symmetry group before dec
 mirrored latent decodes to the rotated or mirrored image: the denoiser can then be trained on turned latents without encoding again.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from omegaconf import DictConfig
+from PIL import Image
 from torch import Tensor
 
+from ..geo.display import contact_sheet
 from ..models.autoencoder import ConvAutoencoder
 from ..models.features import EfficientNetLite0
-from .data import load_samples
-from .runner import Trainer, load_recipe
-from .sources import NON_COMMERCIAL, Sample
+from .card import Outcome, count_by, finished, write_card
+from .feed import check_data
+from .feed import samples as read
+from .recipe import program, start
+from .runner import Trainer
+from .sources import Sample
 
 
 def turn(x: Float[Tensor, "b c h w"], k: int) -> Float[Tensor, "b c h w"]:
@@ -58,13 +63,15 @@ def gradients(x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
 
 
 def main(arguments: list[str]) -> None:
+    """``python -m gensat.train.autoencoder [RECIPE] key=value ...``."""
+    start(train, "autoencoder", arguments)
+
+
+def train(recipe: DictConfig) -> Outcome:
     """Train to the recipe; EMA weights with latent statistics are written to ``out/ema`` at every save."""
-    name = arguments.pop(0) if arguments and "=" not in arguments[0] else "autoencoder"
-    recipe = load_recipe(name, arguments)
+    check_data(recipe.data)
     torch.manual_seed(recipe.seed)
-    samples = load_samples(recipe.data.root, "train")
-    if recipe.data.public_domain:
-        samples = [s for s in samples if s.source not in NON_COMMERCIAL]
+    samples = list(read(recipe.data))
     weights = source_weights(samples)
     trainer = Trainer(ConvAutoencoder(**recipe.model).to(memory_format=torch.channels_last), recipe)
     if recipe.compile:
@@ -107,7 +114,32 @@ def main(arguments: list[str]) -> None:
     def on_save(trainer: Trainer) -> None:
         trainer.save_ema(trainer.out / "ema", lambda model, folder: write(model, folder, samples, weights, recipe.seed))
 
-    trainer.run(loss, draw, on_save=on_save)
+    held = [samples[i].image for i in np.random.default_rng(recipe.seed).choice(len(samples), 6)]
+    trainer.run(loss, draw, on_save=on_save, sample=lambda: beside(trainer.plain, held))
+    about = {"images": len(samples), "sources": count_by([s.source for s in samples])}
+    if trainer.main:
+        write_card(
+            trainer.out / "ema",
+            trainer,
+            title="Autoencoder",
+            summary="A ConvAutoencoder of gensat: images to latents of an eighth of their side and back.",
+            licence="that of the training data",
+            use="gensat train denoiser autoencoder=THIS_FOLDER",
+            data=about,
+        )
+    return finished(trainer, trainer.out / "ema")
+
+
+def beside(model: ConvAutoencoder, images: Sequence[np.ndarray]) -> Image.Image:
+    """Images (H, W, 3), and below each what the autoencoder makes of it."""
+    device = next(model.parameters()).device
+    made = []
+    for image in images:
+        part = image[: image.shape[0] // model.factor * model.factor, : image.shape[1] // model.factor * model.factor]
+        x = torch.from_numpy(np.array(part)).permute(2, 0, 1)[None].float().to(device) / 127.5 - 1
+        y = model.decode(model.encode(x).latent_dist.mode()).sample[0]
+        made.append((y * 127.5 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
+    return contact_sheet([*images, *made], len(images), side=128)
 
 
 @torch.no_grad()
@@ -122,4 +154,4 @@ def write(model: ConvAutoencoder, folder: Path, samples: Sequence[Sample], weigh
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    program(main)

@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from accelerate import PartialState
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from ..types import Acquisition, Place
+from .checkpoint import sync
 from .latents import Entry
 
 
@@ -24,21 +27,28 @@ def cached(folder: str | Path | None, key: str, encode: Callable[[], list[Entry]
     if folder is None:
         return encode()
     folder = Path(folder)
-    found = sorted(folder.glob("size-*.safetensors"))
-    if found and all(_header(path)["key"] == key for path in found):
-        return [entry for path in found for entry in load_entries(path)]
-    entries = encode()
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in found:
-        path.unlink()
-    for size in sorted({e.image.shape[0] for e in entries}):
-        same = [e for e in entries if e.image.shape[0] == size]
-        save_entries(folder / f"size-{size:04d}.safetensors", same, key)
-    return entries
+    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():  # of several processes one encodes
+        if _complete(found := sorted(folder.glob("size-*.safetensors")), key):
+            return [entry for path in found for entry in load_entries(path)]
+        entries = encode()
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (*found, *folder.glob(".size-*")):
+            path.unlink()
+        sizes = sorted({e.image.shape[0] for e in entries})
+        for size in sizes:
+            same = [e for e in entries if e.image.shape[0] == size]
+            save_entries(folder / f"size-{size:04d}.safetensors", same, key, files=len(sizes))
+        return entries
 
 
-def save_entries(path: Path, entries: Sequence[Entry], key: str) -> None:
-    """Entries of one image size as one file, written beside and renamed."""
+def _complete(found: Sequence[Path], key: str) -> bool:
+    """Whether these are all files of one encoding: a run may have been killed between two of them."""
+    headers = [_header(path) for path in found]
+    return bool(found) and all(h.get("key") == key and h.get("files") == str(len(found)) for h in headers)
+
+
+def save_entries(path: Path, entries: Sequence[Entry], key: str, *, files: int = 1) -> None:
+    """Entries of one image size as one file of ``files``, written beside, synced and renamed."""
     mapped = [i for i, e in enumerate(entries) if e.layout is not None]
     tensors = {
         # np.stack keeps channels-last strides, safetensors writes memory as it lies
@@ -50,6 +60,7 @@ def save_entries(path: Path, entries: Sequence[Entry], key: str) -> None:
     about = [
         {
             "source": e.source,
+            "key": e.key,
             "captions": e.captions,
             "place": None if e.place is None else e.place.to_dict(),
             "acquisition": e.acquisition.to_dict(),
@@ -57,7 +68,8 @@ def save_entries(path: Path, entries: Sequence[Entry], key: str) -> None:
         for e in entries
     ]
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, fresh, {"key": key, "about": json.dumps(about)})
+    save_file(tensors, fresh, {"key": key, "files": str(files), "about": json.dumps(about)})
+    sync(fresh)
     fresh.rename(path)
 
 
@@ -76,6 +88,7 @@ def load_entries(path: Path) -> list[Entry]:
             Acquisition.from_dict(a["acquisition"]),
             image[i],
             layouts.get(i),
+            a.get("key", ""),
         )
         for i, a in enumerate(about)
     ]

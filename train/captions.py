@@ -47,13 +47,14 @@ _HOUSTON = {
     ),
     "after": ("Houston, Texas, after Hurricane Harvey", "Houston after the hurricane"),
 }
+OWN = ("ucmerced", "houston", "uganda", "poland", "sentinel2", "landsat", "rasters")
 _UGANDA = ("buildings in Uganda", "houses with metal roofs on red soil in Uganda", "a town in Uganda")
 
 
 def subjects(sample: Sample) -> tuple[str, ...]:
-    """What the sample shows, in several wordings, without the view ("an aerial image of ...")."""
-    if sample.source == "ucmerced":
-        return CLASSES[sample.klass or ""]
+    """What the sample shows, in several wordings, without the view ("an aerial image of ..."); of foreign sources nothing is known."""
+    if sample.source == "ucmerced" and sample.klass in CLASSES:
+        return CLASSES[sample.klass]
     if sample.source == "houston":
         if "houston-post" in sample.key:
             return _HOUSTON["after"]
@@ -72,7 +73,9 @@ def subjects(sample: Sample) -> tuple[str, ...]:
 
 
 def all_captions(sample: Sample) -> list[str]:
-    """The given caption and every wording in every view, without repeats."""
+    """The given caption and every wording in every view, without repeats; only the given one of sources that are not the project's own."""
+    if sample.source not in OWN:
+        return [sample.caption]
     made = [view.format(subject) for subject in subjects(sample) for view in VIEWS]
     return list(dict.fromkeys([sample.caption, *made]))
 

@@ -3,27 +3,36 @@
 The denoiser and its encoders stay as they are; class maps come from the sources that have them, edges from every image.
 """
 
-import sys
 from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from ..models.controlnet import LayoutControlNet
+from .assemble import build
 from .autoencoder import turn
-from .denoiser import build, flow, load_bank
-from .latents import Dropout, controls, stacked, told
-from .runner import Trainer, load_recipe
+from .card import Outcome, finished, write_card
+from .denoiser import load_bank, pictures
+from .feed import check_data
+from .latents import controls, make_dropout, stacked, told
+from .objective import flow, loss
+from .recipe import program, start
+from .runner import Trainer
 
 
 def main(arguments: list[str]) -> None:
+    """``python -m gensat.train.controlnet [RECIPE] key=value ...``."""
+    start(train, "controlnet", arguments)
+
+
+def train(recipe: DictConfig) -> Outcome:
     """Train to the recipe; EMA weights are written to ``out/ema`` at every save."""
-    name = arguments.pop(0) if arguments and "=" not in arguments[0] else "controlnet"
-    recipe = load_recipe(name, arguments)
+    check_data(recipe.data)
     torch.manual_seed(recipe.seed)
     bank = load_bank(recipe)
-    drop = Dropout(**recipe.dropout)
+    drop = make_dropout(recipe.dropout)
     small = min(bank.by_size)
     base = build({"init": recipe.denoiser}).eval().requires_grad_(False)
     controlnet = LayoutControlNet(**recipe.model)
@@ -53,18 +62,34 @@ def main(arguments: list[str]) -> None:
         image = turn(controls(entries, rng), k)
         return {"image": image} | told(bank, entries, rng, drop, sensors) | flow(turn(stacked(entries), k), rng)
 
-    def loss(model: LayoutControlNet, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def error(model: LayoutControlNet, batch: dict[str, Any]) -> dict[str, Tensor]:
         with torch.no_grad():
             vector = base.place_encoder(*batch["place"]) + base.acquisition_encoder(*batch["acquisition"])
-        x, t, target, tokens, mask = (batch[n] for n in ("x", "t", "target", "tokens", "mask"))
-        error = (run(x, t, tokens, mask, vector, batch["image"]).float() - target).square().mean()
-        return {"loss": error, "large" if x.shape[-1] > small else "small": error}
+        x, t, tokens, mask = (batch[n] for n in ("x", "t", "tokens", "mask"))
+        value = loss(run(x, t, tokens, mask, vector, batch["image"]), batch)
+        return {"loss": value, "large" if x.shape[-1] > small else "small": value}
 
     def save(model: LayoutControlNet, folder) -> None:
         model.save_pretrained(folder / "controlnet")
 
-    trainer.run(loss, draw, on_save=lambda t: t.save_ema(t.out / "ema", save))
+    trainer.run(
+        error,
+        draw,
+        on_save=lambda t: t.save_ema(t.out / "ema", save),
+        sample=pictures(recipe, base, bank, trainer.plain),
+    )
+    if trainer.main:
+        write_card(
+            trainer.out / "ema",
+            trainer,
+            title="Layout ControlNet",
+            summary="A LayoutControlNet of gensat: ten classes, edges, and what of both is known.",
+            licence="that of the training data",
+            use="python -m gensat.train.assemble OUT autoencoder=DIR denoiser=DIR controlnet=THIS_FOLDER",
+            data=bank.about(),
+        )
+    return finished(trainer, trainer.out / "ema")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    program(main)

@@ -1,11 +1,12 @@
 """Training samples as latents with everything that is known of them: encoded once, kept in memory, drawn by (seed, step).
 
-Each sample is brought to 128 or 256 pixels (its gsd changes with it), 256-pixel ones also to 128 at twice their gsd.
+``variants`` brings each sample to 128 or 256 pixels (its gsd changes with it), 256-pixel ones also to 128 at twice their gsd; ``fitted``
+brings it to the one size of a fine-tuning.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..conditioning.layout import encode_layout
 from ..conditioning.place import place_arrays
 from ..conditioning.text import encode_text
 from ..diffusion.codec import Codec
+from ..errors import InputError
 from ..types import Acquisition, PartialDate, Place
 from .captions import all_captions, draw
 from .clouds import add_clouds
@@ -39,6 +41,7 @@ class Entry:
     acquisition: Acquisition
     image: np.ndarray
     layout: np.ndarray | None
+    key: str = ""
 
 
 def resized(image: np.ndarray, size: int, *, nearest: bool = False) -> np.ndarray:
@@ -68,6 +71,21 @@ def variants(sample: Sample, rng: np.random.Generator, *, clouds: float) -> list
     return out
 
 
+def fitted(sample: Sample, size: int) -> Sample:
+    """The sample's central square at ``size`` pixels a side, its gsd scaled with it."""
+    height, width = sample.image.shape[:2]
+    side = min(height, width)
+    row, col = (height - side) // 2, (width - side) // 2
+    image = sample.image[row : row + side, col : col + side]
+    layout = None if sample.layout is None else sample.layout[row : row + side, col : col + side]
+    if side != size:
+        image = resized(image, size)
+        layout = None if layout is None else resized(layout, size, nearest=True)
+    gsd = sample.acquisition.gsd
+    acquisition = replace_gsd(sample.acquisition, None if gsd is None else gsd * side / size)
+    return replace(sample, image=image, layout=layout, acquisition=acquisition)
+
+
 def replace_gsd(a: Acquisition, gsd: float | None) -> Acquisition:
     """The acquisition with another ground sampling distance."""
     return Acquisition(gsd, a.date, a.cloud_cover, a.sensor)
@@ -75,16 +93,24 @@ def replace_gsd(a: Acquisition, gsd: float | None) -> Acquisition:
 
 @torch.no_grad()
 def encode_samples(
-    samples: Iterable[Sample], codec: Codec, *, seed: int, clouds: float = 0.15, batch: int = 16
+    samples: Iterable[Sample],
+    codec: Codec,
+    *,
+    seed: int,
+    clouds: float = 0.15,
+    batch: int = 16,
+    make: Callable[[Sample], list[Sample]] | None = None,
 ) -> list[Entry]:
     """Entries of all variants of all samples, as soon as a batch of one size is together.
 
-    ``batch`` is for 128 px, larger images come in proportionally smaller batches.
+    ``batch`` is for 128 px, larger images come in proportionally smaller batches. ``make`` says which pictures a sample is encoded as;
+    without it those of ``variants``.
     """
     entries: list[Entry] = []
     waiting: dict[int, list[Sample]] = {}
     for i, sample in enumerate(samples):
-        for made in variants(sample, np.random.default_rng([seed, i]), clouds=clouds):
+        found = make(sample) if make else variants(sample, np.random.default_rng([seed, i]), clouds=clouds)
+        for made in found:
             size = made.image.shape[0]
             group = waiting.setdefault(size, [])
             group.append(made)
@@ -99,7 +125,7 @@ def _encode_group(group: Sequence[Sample], codec: Codec) -> list[Entry]:
     x = torch.from_numpy(np.stack([s.image for s in group])).permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = codec.encode(x.contiguous(memory_format=torch.channels_last)).half().cpu().numpy()
     return [
-        Entry(s.source, latent.copy(), all_captions(s), s.place, s.acquisition, s.image, s.layout)
+        Entry(s.source, latent.copy(), all_captions(s), s.place, s.acquisition, s.image, s.layout, s.key)
         for s, latent in zip(group, latents, strict=True)
     ]
 
@@ -118,6 +144,14 @@ class Dropout:
     sensor: float = 0.3
 
 
+def make_dropout(settings: Mapping[str, float]) -> Dropout:
+    """The recipe's ``dropout`` section; InputError for a signal that there is not."""
+    names = [f.name for f in fields(Dropout)]
+    if unknown := set(settings) - set(names):
+        raise InputError(f"dropout has no {', '.join(sorted(map(str, unknown)))}; it takes {', '.join(names)}")
+    return Dropout(**{str(k): v for k, v in settings.items()})
+
+
 class Bank:
     """Entries grouped by size, and the batches drawn from them."""
 
@@ -131,6 +165,8 @@ class Bank:
             sources = [entries[i].source for i in members]
             counts = {s: sources.count(s) for s in set(sources)}
             weight = np.array([shares.get(s, 0.0) / counts[s] for s in sources])
+            if not weight.any():  # none of these sources is named: every sample alike
+                weight = np.ones(len(sources))
             self.weights[size] = weight / weight.sum()
         self.text_bank = text
 
@@ -153,6 +189,16 @@ class Bank:
         cut = int(rng.binomial(small, crops)) if len(sizes) > 1 else 0
         parts = [crop(e, sizes[0], rng) for e in self.pick(rng, sizes[-1], cut)] if cut else []
         return parts + self.pick(rng, sizes[0], small - cut)
+
+    def about(self) -> dict[str, Any]:
+        """What is in it, for a model card."""
+        known = {
+            "with a place": sum(e.place is not None for e in self.entries),
+            "with a gsd": sum(e.acquisition.gsd is not None for e in self.entries),
+            "with a layout": sum(e.layout is not None for e in self.entries),
+        }
+        sizes = sorted({e.image.shape[0] for e in self.entries})
+        return {"images": len(self.entries), "sides in pixels": ", ".join(map(str, sizes)), **known}
 
     def text(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token states (b, l, d) and mask (b, l) of captions of the bank."""

@@ -6,7 +6,7 @@ split; the held-out split is looked at once, at the end.
 """
 
 import json
-import sys
+import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -23,8 +23,10 @@ from ..errors import InputError
 from ..metrics.consistency import class_consistency, gsd_response
 from ..models.features import EfficientNetLite0, over_images
 from ..models.probe import SceneProbe
+from .card import Outcome
 from .data import load_samples, stitch
-from .runner import load_recipe
+from .logs import say
+from .recipe import program, start
 from .sources import Sample
 
 Fit = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
@@ -135,6 +137,7 @@ class ProbeTraining:
 
     def __init__(self, recipe: DictConfig):
         self.recipe = recipe
+        self.folder = Path(recipe.save or f"assets/evaluation/probe-{recipe.target}")
         self.backbone = EfficientNetLite0.from_installed(size=None)
         if torch.cuda.is_available():
             self.backbone.cuda()
@@ -168,10 +171,9 @@ class ProbeTraining:
 
     def save(self, probe: SceneProbe, figures: dict) -> None:
         """Save the probe in fp16 with its figures beside it."""
-        folder = Path(self.recipe.save or f"assets/evaluation/probe-{self.recipe.target}")
-        probe.half().save_pretrained(folder)
-        (folder / "report.json").write_text(json.dumps(figures, indent=1) + "\n")
-        print(json.dumps(figures, indent=1))
+        probe.half().save_pretrained(self.folder)
+        (self.folder / "report.json").write_text(json.dumps(figures, indent=1) + "\n")
+        say(json.dumps(figures, indent=1))
 
 
 def fit_names(
@@ -221,9 +223,18 @@ def fit_gsd(training: ProbeTraining, train: list[Sample], heldout: list[Sample])
 
 
 def main(arguments: list[str]) -> None:
+    """``python -m gensat.train.probe [RECIPE] key=value ...``."""
+    start(train, "probe", arguments)
+
+
+def train(recipe: DictConfig) -> Outcome:
     """Fit the probe that the recipe names and report it on the held-out split."""
-    name = arguments.pop(0) if arguments and "=" not in arguments[0] else "probe"
-    recipe = load_recipe(name, arguments)
+    began = time.time()
+    folder = _fit(recipe)
+    return Outcome(folder, folder, 0, round(time.time() - began, 1), {})
+
+
+def _fit(recipe: DictConfig) -> Path:
     training = ProbeTraining(recipe)
     root, count = recipe.data.root, recipe.per_group
     if recipe.target == "class":
@@ -248,7 +259,8 @@ def main(arguments: list[str]) -> None:
         fit_gsd(training, train, heldout)
     else:
         raise InputError(f"there is no probe target {recipe.target!r}; give class, place or gsd")
+    return training.folder
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    program(main)

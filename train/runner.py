@@ -1,236 +1,361 @@
-"""What every training shares: the recipe, a resumable step loop on accelerate, EMA, logs and atomic checkpoints.
+"""What every training shares: a resumable step loop on accelerate, EMA, logs and atomic checkpoints.
 
-Every random draw is a pure function of (seed, step), so a run that is killed and resumed continues as if it had not been.
+Every random draw is a pure function of (seed, step, part of the batch), torch's own generator included, so a run that is killed and
+resumed continues as if it had not been, and several processes train what one does.
 """
 
 import itertools
-import json
-import math
-import os
-import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib.resources import as_file, files
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import broadcast_object_list, send_to_device
 from diffusers.training_utils import EMAModel
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from ..errors import InputError
+from ..errors import InputError, ModelError
+from . import checkpoint
+from .logs import Log, say
+from .optim import RATES, make_optimizers
+from .parts import PartDraw, Parts, part_seed, rows
 
-LossFunction = Callable[[Any, Any], dict[str, torch.Tensor]]
-
-
-def load_recipe(name: str, overrides: list[str] | None = None) -> DictConfig:
-    """A recipe by name (``recipes/NAME.yaml``) or path, with ``key=value`` overrides merged over it."""
-    path = Path(name)
-    if path.suffix == ".yaml" and path.is_file():
-        recipe = OmegaConf.load(path)
-    else:
-        source = files(__package__) / "recipes" / f"{name}.yaml"
-        if not source.is_file():
-            known = sorted(p.name[:-5] for p in (files(__package__) / "recipes").iterdir() if p.name.endswith(".yaml"))
-            raise InputError(f"No recipe {name!r}: give a .yaml file or one of {', '.join(known)}.")
-        with as_file(source) as real:
-            recipe = OmegaConf.load(real)
-    OmegaConf.set_struct(recipe, True)
-    try:
-        return cast(DictConfig, OmegaConf.merge(recipe, OmegaConf.from_dotlist(overrides or [])))
-    except Exception as error:
-        raise InputError(
-            f"Recipe {name!r} does not take these overrides ({error}); see the keys in the recipe file."
-        ) from error
+LossFunction = Callable[[Any, Any], dict[str, Tensor]]
+_BUCKET = 2**24  # gradient values sent at a time
 
 
-def cosine_rate(step: int, done: float, *, warmup: int, floor: float = 0.02) -> float:
-    """Linear warm-up over the first steps, times cosine decay from 1 to ``floor`` as ``done`` goes from 0 to 1."""
-    return min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+def make_accelerator(recipe: DictConfig) -> Accelerator:
+    """accelerate's view of this process: device, number format, and which of several it is.
 
-
-def make_optimizers(model: torch.nn.Module, recipe: DictConfig) -> list[torch.optim.Optimizer]:
-    """AdamW; with ``recipe.muon`` (a learning rate) Muon for the matrices of transformer blocks and AdamW for the rest.
-
-    Muon (Jordan et al. 2024) steps along the orthogonalised momentum, here with AdamW's root mean square (Liu et al. 2025, eq. 4).
+    Raises InputError for fp16 without a GPU.
     """
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    muon = recipe.get("muon")
-    matrices = [p for n, p in named if muon and p.ndim == 2 and ".blocks." in f".{n}" and not n.endswith("table")]
-    held = {id(p) for p in matrices}
-    rest = [p for _, p in named if id(p) not in held]
-    groups = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True)]
-    if matrices:
-        made.append(
-            torch.optim.Muon(matrices, lr=muon, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
-        )
-    return made
-
-
-class Draws(Dataset):
-    """``draw(step)`` as a dataset, for torch's DataLoader."""
-
-    def __init__(self, draw: Callable[[int], Any]):
-        self.draw = draw
-
-    def __getitem__(self, step: int) -> Any:
-        return self.draw(step)
+    precision = recipe.get("precision") or "no"  # YAML reads a bare no as False
+    gpu = torch.cuda.is_available()
+    if precision == "fp16" and not gpu:
+        raise InputError("fp16 training needs a GPU; use precision=bf16 or precision=no here")
+    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=not gpu)
 
 
 class Trainer:
-    """Runs ``loss(model, draw(step)) -> {"loss": ..., more figures}`` for a recipe, with EMA and checkpoints in ``recipe.out``."""
+    """Runs ``loss(model, draw(step)) -> {"loss": ..., more figures}`` for a recipe, with EMA and checkpoints in ``recipe.out``.
+
+    Raises:
+        InputError: fp16 without a GPU, or a checkpoint of another model in ``recipe.out``.
+    """
 
     def __init__(self, model: torch.nn.Module, recipe: DictConfig):
         self.recipe, self.out = recipe, Path(recipe.out)
-        self.out.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(recipe, self.out / "recipe.yaml", resolve=True)
-        precision = recipe.precision or "no"  # YAML reads a bare no as False
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
-        trained = [p for p in model.parameters() if p.requires_grad]
-        self.model, *self.optimizers = self.accelerator.prepare(model.train(), *make_optimizers(model, recipe))
-        self.ema = EMAModel(trained, decay=recipe.ema, use_ema_warmup=True, power=0.75)
+        self.accelerator = make_accelerator(recipe)
+        self.main, self.world = self.accelerator.is_main_process, self.accelerator.num_processes
+        self.accumulate = int(recipe.get("accumulate") or 1)
+        self.scaler = self.accelerator.scaler  # of fp16, else None
+        self.plain: Any = model.train().to(self.accelerator.device)
+        self.optimizers = make_optimizers(model, recipe)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.ema = EMAModel(self.parameters, decay=recipe.ema, use_ema_warmup=True, power=0.75)
         self.ema.to(self.accelerator.device)
-        self.parameters, self.step, self.seconds = trained, 0, 0.0
+        self.step, self.seconds, self.images = 0, 0.0, 0
+        self._pending: dict[str, list[float]] = {}  # figures since the last line of the log
+        self._whole, self._saved = True, -1  # not in the middle of an update; step of the last checkpoint
+        if self.main:
+            self._begin()
+        self.accelerator.wait_for_everyone()
         self._resume()
 
-    @property
-    def plain(self) -> Any:
-        """The model without accelerate's wrapping."""
-        return self.accelerator.unwrap_model(self.model)
+    def _begin(self) -> None:
+        """The run's folder, its recipe, and nothing of a killed write."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        if left := checkpoint.clean(self.out):
+            say(f"removed {', '.join(left)}, which a killed run left half-written")
+        path = self.out / "recipe.yaml"
+        if path.is_file() and checkpoint.checkpoints(self.out):
+            before: Any = OmegaConf.to_container(OmegaConf.load(path))
+            now: Any = OmegaConf.to_container(self.recipe, resolve=True)
+            changed = [k for k, v in now.items() if before.get(k) != v]
+            if changed:
+                say(f"this run began with another {', '.join(map(str, changed))}: it goes on with the new values")
+        fresh = path.with_name(".recipe.yaml")
+        OmegaConf.save(self.recipe, fresh, resolve=True)
+        fresh.rename(path)
 
     def _resume(self) -> None:
-        found = sorted(self.out.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-        if not found:
+        found = [str(checkpoint.newest(self.out, say) or "")] if self.main else [""]
+        if self.world > 1:
+            broadcast_object_list(found)
+        if not found[0]:
             return
-        state = torch.load(found[-1] / "state.pt", map_location="cpu", weights_only=True)
-        self.plain.load_state_dict(load_file(found[-1] / "model.safetensors"))
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        path = Path(found[0])
+        tensors, state = checkpoint.read(path)
+        try:
+            report = self.plain.load_state_dict(tensors, strict=False)
+            if report.unexpected_keys or set(report.missing_keys) & set(self._tensors()):
+                raise ValueError("it holds other tensors")
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+        except (RuntimeError, ValueError, KeyError) as error:
+            first = str(error).strip().splitlines()[0][:120]
+            raise ModelError(f"{path} is of another model ({first}); choose another out=") from error
         self.ema.load_state_dict(state["ema"])
         self.ema.to(self.accelerator.device)
+        if self.scaler is not None and state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self.accelerator.print(f"resumed {found[-1].name}")
+        self.images, self._pending = state.get("images", 0), state.get("pending", {})
+        self._saved = self.step
+        if self.main:
+            say(f"resumed {path.name}")
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of the model: what is trained, and the buffers; frozen weights are where they came from."""
+        frozen = {n for n, p in self.plain.named_parameters(remove_duplicate=False) if not p.requires_grad}
+        return {k: v for k, v in self.plain.state_dict().items() if k not in frozen}
 
     def save(self) -> None:
-        """Write model, EMA, optimizer and position beside the last checkpoint, then rename; the last two are kept."""
-        if not self.accelerator.is_main_process:
-            return
-        final, fresh = self.out / f"checkpoint-{self.step}", self.out / f".fresh-{os.getpid()}"
-        fresh.mkdir(exist_ok=True)
-        save_file({k: v.contiguous() for k, v in self.plain.state_dict().items()}, fresh / "model.safetensors")
-        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
-        state = {"optimizers": optimizers, "ema": self.ema.state_dict(), "step": self.step, "seconds": self.seconds}
-        torch.save(state, fresh / "state.pt")
-        if final.exists():
-            shutil.rmtree(final)
-        fresh.rename(final)
-        for old in sorted(self.out.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))[:-2]:
-            shutil.rmtree(old)
+        """Write model, EMA, optimizers, scaler and position; see ``checkpoint.write``."""
+        if self.main and self._saved != self.step:
+            state = {
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "ema": self.ema.state_dict(),
+                "scaler": None if self.scaler is None else self.scaler.state_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "images": self.images,
+                "schedule": {"done": self.done, "rate": self._rate()},
+                "pending": self._pending,
+            }
+            checkpoint.write(self.out, self.step, self._tensors(), state)
+        self._saved = self.step
+        self.accelerator.wait_for_everyone()
 
-    def save_ema(self, folder: Path, save: Callable[[Any, Path], None]) -> None:
-        """Call ``save(model, folder)`` while the model holds the EMA weights."""
+    @contextmanager
+    def averaged(self) -> Iterator[Any]:
+        """The model while it holds the EMA weights, in evaluation mode."""
         self.ema.store(self.parameters)
         self.ema.copy_to(self.parameters)
+        self.plain.eval()
         try:
-            save(self.plain, folder)
+            yield self.plain
         finally:
             self.ema.restore(self.parameters)
+            self.plain.train()
+
+    def save_ema(self, folder: Path, save: Callable[[Any, Path], None]) -> None:
+        """Call ``save(model, fresh folder)`` while the model holds the EMA weights, then replace ``folder`` by it; by one process."""
+        if self.main:
+            with self.averaged() as model:
+                checkpoint.replace_folder(folder, lambda fresh: save(model, fresh))
 
     @property
     def done(self) -> float:
         """How much of the training is done, 0 to 1: by ``steps``, or by time where the recipe gives only ``minutes``."""
         return self.step / self.recipe.steps if self.recipe.steps else self.seconds / (60 * self.recipe.minutes)
 
+    def _rate(self) -> float:
+        schedule = RATES[self.recipe.get("schedule") or "cosine"]
+        return schedule(self.step, self.done, warmup=self.recipe.warmup)
+
     def run(
         self,
         loss: LossFunction,
-        draw: Callable[[int], Any] = int,
+        draw: Callable[[int], Any] | PartDraw = int,
         *,
         on_save: Callable[["Trainer"], None] | None = None,
+        sample: Callable[[], Any] | None = None,
     ) -> None:
         """Train to the recipe's ``steps``, or for its ``minutes`` (those of the runs it resumes included).
 
-        With ``minutes`` alone the learning rate decays over that time. Interrupting saves a checkpoint first.
+        With ``minutes`` alone the learning rate decays over that time. Interrupting (Ctrl-C, SIGTERM) finishes the step and saves a
+        checkpoint first; a second interrupt does not wait.
 
         Args:
-            loss: of the model and what was drawn for a step, moved to the device; its entry "loss" is minimised, all are logged.
+            loss: of the model and what was drawn for a part of a step, moved to the device; its entry "loss" is minimised, all are logged.
             draw: CPU tensors for a step, a pure function of it; made ahead by ``recipe.workers`` processes where there are any.
-            on_save: called after each checkpoint.
+            on_save: called after each checkpoint, by every process.
+            sample: makes a picture (PIL) from the model, which holds the EMA weights then; called every ``recipe.sample_every`` steps
+                and at the end, by one process.
 
         Raises:
-            InputError: the recipe has neither steps nor minutes.
+            InputError: the recipe has neither steps nor minutes, or a batch that the processes cannot share evenly.
         """
         recipe = self.recipe
         if not (recipe.steps or recipe.minutes):
             raise InputError("the recipe has neither steps nor minutes; give one, or both")
-        figures: dict[str, list[float]] = {}
-        clock, seen, since = time.time(), self.step, self.seconds
+        log = self._open_log()
+        clock, since, seen, before = time.time(), self.seconds, self.images, self.seconds
         batches = self._batches(draw)
         try:
-            while self.done < 1:
-                rate = cosine_rate(self.step, self.done, warmup=recipe.warmup)
-                for optimizer, peak in zip(self.optimizers, (recipe.lr, recipe.get("muon")), strict=False):
-                    for group in optimizer.param_groups:
-                        group["lr"] = peak * rate
-                batch = send_to_device(next(batches), self.accelerator.device, non_blocking=True)
-                with self.accelerator.autocast():
-                    values = loss(self.model, batch)
-                self._update(values["loss"])
-                self.step, self.seconds = self.step + 1, since + time.time() - clock
-                for name, value in values.items():
-                    figures.setdefault(name, []).append(float(value.detach()))
-                if self.step % recipe.log_every == 0:
-                    speed = (self.step - seen) * recipe.batch / (self.seconds - since)
-                    means = {k: round(sum(v) / len(v), 5) for k, v in figures.items()}
-                    self._log({**means, "lr": recipe.lr * rate, "samples_per_s": round(speed, 2)})
-                    figures = {}
-                over = recipe.minutes and self.seconds >= 60 * recipe.minutes
-                if self.step % recipe.save_every == 0 or self.done >= 1 or over:
-                    self.save()
-                    if on_save:
-                        on_save(self)
-                if over:
-                    break
+            with _stops() as stop:
+                while self.done < 1:
+                    rate = self._rate()
+                    self._update(loss, next(batches), rate)
+                    self.seconds, stopping = self._agreed(since + time.time() - clock, bool(stop))
+                    if log:
+                        log.advance(self.step if recipe.steps else self.seconds)
+                    if self.step % recipe.log_every == 0:
+                        speed = (self.images - seen) / max(1e-9, self.seconds - before)
+                        seen, before = self.images, self.seconds
+                        means = self._means()
+                        if log:
+                            log.write(self.step, {**means, "lr": recipe.lr * rate, "samples_per_s": round(speed, 2)})
+                    over = bool(recipe.minutes and self.seconds >= 60 * recipe.minutes)
+                    last = self.done >= 1 or over
+                    if self.step % recipe.save_every == 0 or last or stopping:
+                        self.save()
+                        if on_save:
+                            on_save(self)
+                    if sample and recipe.get("sample_every") and (last or self.step % recipe.sample_every == 0):
+                        self._picture(sample, log)
+                    if stopping and not last:
+                        raise KeyboardInterrupt
+                    if over:
+                        break
         except KeyboardInterrupt:
-            self.save()
+            if self._whole:
+                self.save()
             raise
+        finally:
+            if log:
+                log.close()
 
-    def _batches(self, draw: Callable[[int], Any]) -> Iterator[Any]:
+    def _open_log(self) -> Log | None:
+        if not self.main:
+            return None
+        log = Log(self.out, self.step, board=bool(self.recipe.get("tensorboard", True)), label=self.out.name)
+        log.open(self.recipe.steps or 60 * self.recipe.minutes, "steps" if self.recipe.steps else "seconds")
+        return log
+
+    def _batches(self, draw: Callable[[int], Any] | PartDraw) -> Iterator[list[Any]]:
         workers = self.recipe.get("workers") or 0
+        first = self.accelerator.process_index * self.accumulate
         return iter(
             DataLoader(
-                Draws(draw),
+                Parts(draw, first, self.accumulate, self.world * self.accumulate),
                 batch_size=None,
                 sampler=itertools.count(self.step),
                 num_workers=workers,
                 prefetch_factor=4 if workers else None,
                 pin_memory=self.accelerator.device.type == "cuda",
+                collate_fn=_as_it_is,
             )
         )
 
-    def _update(self, loss: torch.Tensor) -> None:
-        self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.recipe.clip)
-        if torch.isfinite(norm):
+    def _update(self, loss: LossFunction, parts: list[Any], rate: float) -> None:
+        """Gradients of all parts, one step of the optimizers and of the EMA."""
+        for optimizer, peak in zip(self.optimizers, (self.recipe.lr, self.recipe.get("muon")), strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * rate
+        values: dict[str, Tensor] = {}
+        first = self.accelerator.process_index * self.accumulate
+        for k, part in enumerate(parts):
+            torch.manual_seed(part_seed(self.recipe.get("seed") or 0, self.step, first + k))
+            batch = send_to_device(part, self.accelerator.device, non_blocking=True)
+            with self.accelerator.autocast():
+                found = loss(self.plain, batch)
+            total = found["loss"] / len(parts)
+            (total if self.scaler is None else self.scaler.scale(total)).backward()
+            for name, value in found.items():
+                values[name] = values.get(name, 0) + value.detach().float() / len(parts)
+        self._share_gradients()
+        self._whole = False
+        self._step_optimizers()
+        for name, value in values.items():
+            self._pending.setdefault(name, []).append(float(value))
+        self.images += (sum(map(rows, parts)) or self.recipe.batch // self.world) * self.world
+        self.step += 1
+        self._whole = True
+
+    def _step_optimizers(self) -> None:
+        if self.scaler is not None:
+            for optimizer in self.optimizers:
+                self.scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        finite = bool(torch.isfinite(norm))
+        if self.scaler is not None:  # it leaves the step out by itself, and lowers its scale
+            for optimizer in self.optimizers:
+                self.scaler.step(optimizer)
+            self.scaler.update()
+        elif finite:
             for optimizer in self.optimizers:
                 optimizer.step()
+        if finite:
             self.ema.step(self.parameters)
-        else:
-            self.accelerator.print(f"step {self.step}: gradient is not finite, step skipped")
+        elif self.main:
+            say(f"step {self.step}: gradient is not finite, step skipped")
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
-    def _log(self, figures: dict[str, float]) -> None:
-        if self.accelerator.is_main_process:
-            line = json.dumps({"step": self.step, **figures})
-            with open(self.out / "log.jsonl", "a") as log:
-                log.write(line + "\n")
-            print(line, flush=True)
+    def _share_gradients(self) -> None:
+        """The mean of the processes' gradients, in all of them.
+
+        The model is not wrapped in DistributedDataParallel, so that a loss may call any part of it; the price is that sending
+        does not overlap with the backward pass.
+        """
+        if self.world == 1:
+            return
+        waiting: list[Tensor] = []
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        for k, gradient in enumerate(gradients):
+            waiting.append(gradient)
+            if k + 1 < len(gradients) and sum(g.numel() for g in waiting) < _BUCKET:
+                continue
+            flat: Any = self.accelerator.reduce(torch.cat([g.reshape(-1) for g in waiting]), "mean")
+            for mine, mean in zip(waiting, flat.split([g.numel() for g in waiting]), strict=True):
+                mine.copy_(mean.view_as(mine))
+            waiting = []
+
+    def _agreed(self, seconds: float, stop: bool) -> tuple[float, bool]:
+        """The main process's clock, and whether any process was told to stop: all have to leave at the same step."""
+        if self.world == 1:
+            return seconds, stop
+        mine = torch.tensor([seconds if self.main else 0.0, float(stop)], device=self.accelerator.device)
+        told: Any = self.accelerator.reduce(mine, "sum")
+        return float(told[0]), bool(told[1] > 0)
+
+    def _means(self) -> dict[str, float]:
+        """Figures since the last line, the mean over steps and processes."""
+        names = sorted(self._pending)
+        values = torch.tensor([sum(self._pending[n]) / len(self._pending[n]) for n in names], dtype=torch.float64)
+        self._pending = {}
+        if self.world > 1:
+            shared: Any = self.accelerator.reduce(values.float().to(self.accelerator.device), "mean")
+            values = shared.cpu()
+        means = dict(zip(names, (round(v, 5) for v in values.tolist()), strict=True))
+        return {k: means[k] for k in sorted(means, key=lambda name: name != "loss")}
+
+    def _picture(self, sample: Callable[[], Any], log: Log | None) -> None:
+        if log:
+            with self.averaged(), torch.no_grad():
+                log.picture(self.step, sample())
+        self.accelerator.wait_for_everyone()
+
+
+def _as_it_is(parts: Any) -> Any:
+    return parts
+
+
+@contextmanager
+def _stops() -> Iterator[list[int]]:
+    """A list that the first Ctrl-C or SIGTERM puts its number into; the second one interrupts at once."""
+    stop: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def on_signal(number: int, frame: Any) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        stop.append(number)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,7 +6,6 @@ a segmenter that has only ever seen African roofs labelled, and never African so
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
+from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 
@@ -22,8 +22,11 @@ from ..geo.legend import BUILDING, CLASSES, UNKNOWN, colourise
 from ..metrics.layout import confusion, mean_iou
 from ..models.features import EfficientNetLite0, over_images
 from ..models.segmenter import LayoutSegmenter
+from .card import Outcome, finished
 from .data import load_samples
-from .runner import Trainer, load_recipe
+from .logs import say
+from .recipe import program, start
+from .runner import Trainer
 from .sources import Sample
 
 FOOTPRINTS = {"uganda"}  # sources whose layouts hold buildings and unknown only
@@ -141,9 +144,12 @@ def write(model: LayoutSegmenter, folder: Path, figures: dict) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    """``python -m gensat.train.segmenter [RECIPE] key=value ...``."""
+    start(train, "segmenter", arguments)
+
+
+def train(recipe: DictConfig) -> Outcome:
     """Train to the recipe, then measure the EMA weights on the held-out split and save them."""
-    name = arguments.pop(0) if arguments and "=" not in arguments[0] else "segmenter"
-    recipe = load_recipe(name, arguments)
     torch.manual_seed(recipe.seed)
     samples = [s for s in load_samples(recipe.data.root, "train", sources=recipe.data.sources) if s.layout is not None]
     model = LayoutSegmenter(widths=list(recipe.model.widths))  # a plain list: it goes into config.json
@@ -182,13 +188,16 @@ def main(arguments: list[str]) -> None:
         model.eval()
         maps = read_layouts(model, heldout, backbone=backbone)
         figures = report(maps, heldout)
-        print(json.dumps(figures, indent=1))
+        say(json.dumps(figures, indent=1))
         sheet(maps, heldout).save(folder / "heldout.jpg", quality=90)
         if recipe.save:
             write(model, Path(recipe.save), figures)
 
-    trainer.save_ema(trainer.out, finish)
+    if trainer.main:
+        with trainer.averaged() as net:
+            finish(net, trainer.out)
+    return finished(trainer, Path(recipe.save or trainer.out))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    program(main)
