@@ -37,11 +37,20 @@ def test_a_gpu_runs_in_half_precision(monkeypatch):
     fake_gpu(monkeypatch, False)
     chosen = choose(compile=True)
     assert (str(chosen.device), chosen.dtype, chosen.attention) == ("cuda", torch.float16, "torch")
-    assert chosen.describe().endswith("compiled")
+    assert chosen.describe().endswith("compiled (default)")
+    assert choose(compile="max-autotune").compile == "max-autotune"
     assert choose("cuda:1", "bfloat16").dtype == torch.bfloat16
     assert choose("cpu").dtype == torch.float32
     with pytest.raises(InputError, match=r"no device 'cuda:2' here; use --device auto or cpu or cuda:1 or cuda:0"):
         choose("cuda:2")
+
+
+def test_processes_that_were_launched_together_take_a_gpu_each(monkeypatch):
+    fake_gpu(monkeypatch, False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert str(choose().device) == "cuda:1" and str(choose("cuda:0").device) == "cuda:0"
+    monkeypatch.setenv("LOCAL_RANK", "2")  # more processes than GPUs: they share
+    assert str(choose().device) == "cuda"
 
 
 @pytest.fixture
@@ -83,6 +92,7 @@ def test_xformers_is_used_only_when_asked_for(monkeypatch):
         ({"dtype": "int8"}, "Unknown dtype 'int8'; use auto"),
         ({"dtype": "float16"}, "float16 is not for CPUs; use --dtype float32"),
         ({"attention": "flash"}, "Unknown attention 'flash'; use one of auto"),
+        ({"compile": "fast"}, "Unknown mode of compilation 'fast'; use one of default, reduce-overhead"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,14 @@ class ContactSheet:
         self.thumbs.append(np.asarray(picture))
         self.seeds.append(seed)
         self.first = self.first or image
+
+    @classmethod
+    def joined(cls, sheets: Sequence[ContactSheet]) -> ContactSheet:
+        """The pictures of several sheets on one, by seed."""
+        pairs = sorted(
+            ((s, t) for one in sheets for s, t in zip(one.seeds, one.thumbs, strict=True)), key=itemgetter(0)
+        )
+        return cls([t for _, t in pairs], sheets[0].first, [s for s, _ in pairs])
 
     def image(self) -> GeoImage:
         """The sheet, as synthetic as what it shows."""

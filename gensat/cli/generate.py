@@ -14,6 +14,7 @@ import typer
 from gensat.cli import _options as options
 from gensat.cli._console import Screen, hush_libraries
 from gensat.errors import InputError, Interrupted
+from gensat.team import Team
 
 if TYPE_CHECKING:
     from gensat.cli._output import Output
@@ -95,12 +96,15 @@ def generate(
     from gensat.cli._output import plan_output
     from gensat.types import Acquisition, Place
 
-    screen = Screen(quiet, json)
+    team = Team.here()
+    screen = Screen(quiet or team.rank > 0, json and team.rank == 0)
     with screen.listening():
         if (lon is None) != (lat is None):
             raise InputError("a place needs both --lon and --lat; give both, or --bbox")
         if batch < 1:
             raise InputError(f"--batch is {batch}; give 1 or more")
+        if seed is None and team.size > 1:
+            raise InputError(f"{team.size} processes make these images together; give --seed, so that they agree on it")
         place = None if lon is None or lat is None else Place(lon, lat)
         acquisition = Acquisition(gsd, date, cloud, sensor)
         seeds = request.choose_seeds(seed, count)
@@ -131,7 +135,7 @@ def generate(
         began = time.perf_counter()
         pipe = _load(chosen, device=device, dtype=dtype.value, scheduler=scheduler, lora=adapter)
         loaded = time.perf_counter()
-        outputs, notes, sheet = _make(pipe, prompt, call, seeds, batch, output, screen)
+        outputs, notes, sheet = _make(pipe, prompt, call, seeds, batch, output, screen, team)
     for note in notes:
         screen.note(f"note: {note}")
     spec = chosen.spec
@@ -177,14 +181,19 @@ def _make(
     batch: int,
     output: Output,
     screen: Screen,
+    team: Team,
 ) -> tuple[list[dict[str, Any]], list[str], Path | None]:
-    """Makes and writes the images, ``batch`` at a time; what was written, the pipeline's notes, and the contact sheet."""
+    """Makes and writes this process's share of the images, ``batch`` at a time.
+
+    Returns what all processes wrote, the notes of their pipelines, and the contact sheet, which process 0 writes.
+    """
     from gensat.cli._output import ContactSheet
 
     outputs: list[dict[str, Any]] = []
     notes: list[str] = []
     sheet = ContactSheet()
-    groups = [seeds[i : i + batch] for i in range(0, len(seeds), batch)]
+    numbered = list(enumerate(seeds))
+    groups = team.share([numbered[i : i + batch] for i in range(0, len(seeds), batch)])
     steps = (call["num_inference_steps"] or pipe.spec.defaults.steps) * len(groups)
     try:
         with screen.progress(steps, "generating") as advance:
@@ -194,18 +203,29 @@ def _make(
                 return {}
 
             for group in groups:
-                made = pipe([prompt] * len(group), seed=group, callback_on_step_end=on_step, **call)
+                own = [seed for _, seed in group]
+                made = pipe([prompt] * len(group), seed=own, callback_on_step_end=on_step, **call)
                 notes += [note for note in made.notes if note not in notes]
-                for scene, seed in zip(made.scenes, group, strict=True):
-                    path = output.save(len(outputs), scene)
+                for scene, (index, seed) in zip(made.scenes, group, strict=True):
+                    path = output.save(index, scene)
                     if output.folder is not None:
                         sheet.add(scene, seed)
                     outputs.append(_describe(path, scene, seed))
-            return outputs, notes, output.save_sheet(sheet)
     except KeyboardInterrupt:
-        done, count = len(outputs), len(seeds)
-        rest = f"--seed {seeds[min(done, count - 1)]} --count {max(count - done, 1)}"
-        raise Interrupted(f"interrupted after writing {done} of {count} images; {rest} makes the rest") from None
+        raise Interrupted(_interrupted(len(outputs), seeds, team)) from None
+    outputs = sorted(team.gather(outputs), key=lambda one: one["seed"])
+    notes = list(dict.fromkeys(team.gather(notes)))
+    sheet = ContactSheet.joined(team.gather([sheet]))
+    return outputs, notes, output.save_sheet(sheet) if team.rank == 0 else None
+
+
+def _interrupted(done: int, seeds: list[int], team: Team) -> str:
+    """What was done, and how to have the rest."""
+    count = len(seeds)
+    if team.size > 1:
+        return f"interrupted, process {team.rank} after {done} images; run it again with --overwrite"
+    rest = f"--seed {seeds[min(done, count - 1)]} --count {max(count - done, 1)}"
+    return f"interrupted after writing {done} of {count} images; {rest} makes the rest"
 
 
 def _describe(path: Path, scene: GeoImage, seed: int) -> dict[str, Any]:

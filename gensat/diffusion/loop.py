@@ -98,7 +98,10 @@ def denoise(
             group = jobs[first : first + size]
             batch = torch.cat([scaled[(..., *window.within(area, wrap=wrap))] for window, _ in group])
             inputs = concatenate([bag.inputs(window, branch) for window, branch in group])
-            waiting += denoiser(batch, t, inputs).float().chunk(len(group))
+            prediction = denoiser(batch, t, inputs).to(
+                torch.float32, copy=True
+            )  # a CUDA graph writes the next one over it
+            waiting += prediction.chunk(len(group))
             while len(waiting) >= len(branches):
                 blend.add(next(done), guidance.combine(waiting[: len(branches)]))
                 del waiting[: len(branches)]

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -18,23 +19,26 @@ from gensat.errors import InputError
 logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ATTENTION = ("auto", "torch", "xformers")
+COMPILE = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _attention = "torch"
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The settings a pipeline runs with: ``device``, ``dtype`` of the denoiser, ``attention`` kernel, channels-last layout, compilation."""
+    """The settings a pipeline runs with: ``device``, ``dtype`` of the denoiser, ``attention`` kernel, channels-last layout, mode of torch.compile."""
 
     device: torch.device
     dtype: torch.dtype
     attention: str
     channels_last: bool = True
-    compile: bool = False
+    compile: str | None = None
 
     def describe(self) -> str:
         """One line for logs and tags."""
         words = [str(self.device), str(self.dtype).removeprefix("torch."), f"{self.attention} attention"]
-        return ", ".join(words + ["channels-last"] * self.channels_last + ["compiled"] * self.compile)
+        return ", ".join(
+            words + ["channels-last"] * self.channels_last + [f"compiled ({self.compile})"] * bool(self.compile)
+        )
 
 
 @cache
@@ -63,13 +67,23 @@ def devices() -> list[str]:
     return [*found, "cpu"]
 
 
-def choose(device: str = "auto", dtype: str = "auto", attention: str = "auto", *, compile: bool = False) -> Precision:
+def choose(
+    device: str = "auto", dtype: str = "auto", attention: str = "auto", *, compile: bool | str = False
+) -> Precision:
     """Settings for this machine: its GPU in float16 where there is one, else the CPU in float32.
 
-    ``device`` is "auto", or one that is here, such as "cpu", "cuda", "cuda:1" or "mps"; ``dtype`` is "auto", "float32", "float16" or "bfloat16"; float16 on a CPU is refused (most of its kernels are missing or slow there).
+    Args:
+        device: "auto", or one that is here, such as "cpu", "cuda", "cuda:1" or "mps". Of several GPUs "auto" is the one of this process where
+            ``accelerate launch`` started it, else the first.
+        dtype: "auto", "float32", "float16" or "bfloat16"; float16 on a CPU is refused (most of its kernels are missing or slow there).
+        attention: "auto", "torch" or "xformers".
+        compile: whether torch.compile makes the denoiser faster, after minutes at its first call for each size; or the mode to do it in.
+            "max-autotune" and "reduce-overhead" replay CUDA graphs, which is what small batches on a fast GPU gain most from.
     """
     here = devices()
-    name = here[0].removesuffix(":0") if device == "auto" else device
+    gpus = [one for one in here if one.startswith("cuda")]
+    own = gpus[int(os.environ.get("LOCAL_RANK", 0)) % len(gpus)] if gpus else here[0]
+    name = own.removesuffix(":0") if device == "auto" else device
     if name not in here and f"{name}:0" not in here:
         raise InputError(f"There is no device {device!r} here; use --device auto or {' or '.join(reversed(here))}.")
     where = torch.device(name)
@@ -82,8 +96,11 @@ def choose(device: str = "auto", dtype: str = "auto", attention: str = "auto", *
         raise InputError(f"Unknown attention {attention!r}; use one of {', '.join(ATTENTION)}.")
     if attention == "xformers" and (reason := why_no_xformers()):
         raise InputError(f"xformers' attention cannot be used: {reason}; use attention='torch'.")
+    mode = ("default" if compile else None) if isinstance(compile, bool) else compile
+    if mode not in (None, *COMPILE):
+        raise InputError(f"Unknown mode of compilation {compile!r}; use one of {', '.join(COMPILE)}.")
     # torch's fused attention is as fast where both run, so xformers is used only when asked for
-    return Precision(where, number, "torch" if attention == "auto" else attention, compile=compile)
+    return Precision(where, number, "torch" if attention == "auto" else attention, compile=mode)
 
 
 def apply(pipe, precision: Precision):
@@ -102,7 +119,7 @@ def apply(pipe, precision: Precision):
         if hasattr(module, "set_attn_processor") and precision.attention == "xformers":
             module.enable_xformers_memory_efficient_attention()
     if precision.compile:
-        pipe.unet.compile()
+        pipe.unet.compile(mode=precision.compile)
     logger.info("running on %s", precision.describe())
     return pipe
 

@@ -23,7 +23,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     attention: str = "auto",
-    compile: bool = False,
+    compile: bool | str = False,
     download: bool = False,
     **kwargs: Any,
 ) -> Any:
