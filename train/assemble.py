@@ -72,8 +72,7 @@ def small_spec(name: str, *, licence: str, controlnet: bool) -> ModelSpec:
         "acquisition": Signal("time_vector", values=acquisition, null="learned", component="acquisition_encoder"),
     }
     if controlnet:
-        edges = Signal("residuals", range=(0.0, 1.0), unconditional="kept", spatial="canvas", component="controlnet")
-        signals |= {"layout": replace(edges, resampling="mode"), "edges": edges}
+        signals |= control_signals()
     return ModelSpec(
         name=name,
         licence=licence,
@@ -88,6 +87,20 @@ def small_spec(name: str, *, licence: str, controlnet: bool) -> ModelSpec:
         text_encoder="minilm",
         defaults=Defaults(gsd=0.5, steps=20, guidance_scale=3.0, prompt_tokens=24),
     )
+
+
+def control_signals() -> dict[str, Signal]:
+    """What a ControlNet of ``conditioning.layout``'s channels takes."""
+    edges = Signal("residuals", range=(0.0, 1.0), unconditional="kept", spatial="canvas", component="controlnet")
+    return {"layout": replace(edges, resampling="mode"), "edges": edges}
+
+
+def forget_origin(folder: Path) -> None:
+    """Remove the folder each part came from, a path of this machine, from the configs that diffusers wrote."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def make_pipeline(
@@ -139,10 +152,7 @@ def main(arguments: list[str]) -> None:
     pipe("", num_inference_steps=1, seed=0, width=128, height=128)
     pipe.to(torch.float16)
     pipe.save_pretrained(out)
-    for path in out.glob("*/config.json"):  # diffusers notes the folder each part came from, a path of this machine
-        config = json.loads(path.read_text())
-        config.pop("_name_or_path", None)
-        path.write_text(json.dumps(config, indent=2) + "\n")
+    forget_origin(out)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def write_card(
         "steps": f"{trainer.step:,} of {recipe.batch} images",
         "time": f"{trainer.seconds:.0f} s" + (f" on {trainer.world} processes" if trainer.world > 1 else ""),
         "device": where,
-        "precision": recipe.get("precision") or "no",
+        "precision": trainer.accelerator.mixed_precision.replace("no", "float32"),
         "EMA": recipe.ema,
     }
     lines = [*head, "", f"# {title}", "", summary, "", "## How to use", "", "```sh", use.strip(), "```", ""]

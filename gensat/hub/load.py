@@ -8,12 +8,14 @@ from typing import Any
 
 from gensat.diffusion.precision import apply, choose
 from gensat.errors import ModelError
+from gensat.hub.foreign import STABLE_DIFFUSION
 from gensat.hub.resolve import DEFAULT, model_folder
 
 logger = logging.getLogger(__name__)
 
 # The one place where the core names what stands above it.
 _PIPELINES = {"SatellitePipeline": "gensat.pipelines.satellite"}
+_RUN_AS = dict.fromkeys(STABLE_DIFFUSION, "SatellitePipeline")
 _told: set[str] = set()
 
 
@@ -42,8 +44,10 @@ def load(
         raise ModelError(
             f"{folder / 'model_index.json'} cannot be read ({type(error).__name__}); restore the model folder"
         ) from error
+    kind = _RUN_AS.get(kind, kind)
     if kind not in _PIPELINES:
-        raise ModelError(f"{folder} holds a {kind}; gensat loads {', '.join(_PIPELINES)}; open it with diffusers")
+        able = ", ".join([*_PIPELINES, *_RUN_AS])
+        raise ModelError(f"{folder} holds a {kind}; gensat loads {able}; open it with diffusers")
     pipeline = getattr(import_module(_PIPELINES[kind]), kind)
     try:
         pipe = pipeline.from_pretrained(folder, **kwargs)

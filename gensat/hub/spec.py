@@ -147,8 +147,13 @@ class ModelSpec:
 
     @classmethod
     def load(cls, folder: str | Path) -> "ModelSpec":
-        """Read ``gensat.json`` of a model folder."""
+        """Read ``gensat.json`` of a model folder; a Stable Diffusion folder without one gets the spec of its configs."""
         path = Path(folder) / FILE
+        if not path.is_file():
+            from gensat.hub.foreign import foreign_spec  # it makes specs, so it stands above this module
+
+            if (spec := foreign_spec(Path(folder))) is not None:
+                return spec
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -1,0 +1,178 @@
+"""What a fine-tuning changes of a model, and what it writes: a LoRA, the whole denoiser, or a ControlNet for layouts."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from diffusers import ControlNetModel, UNet2DConditionModel
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from ..conditioning.layout import LAYOUT_CHANNELS
+from ..diffusion.adapters import adapt
+from ..diffusion.inputs import Control, DenoiserInputs
+from ..errors import InputError, ModelError
+from ..hub.spec import ModelSpec
+from ..models.controlnet import LayoutControlNet
+from ..models.denoiser import LatentDenoiser
+from .assemble import control_signals, forget_origin
+
+NETWORKS = ("unet", "place_encoder", "acquisition_encoder", "controlnet")
+
+
+class Tuned(nn.Module):
+    """The networks of a pipeline that a prediction goes through; what of them is trained has ``requires_grad``.
+
+    Args:
+        pipe: a pipeline of gensat; everything in it is frozen first.
+    """
+
+    def __init__(self, pipe: Any):
+        super().__init__()
+        self.pipe_of = lambda: pipe  # a module must not register the pipeline's other parts
+        for module in pipe.components.values():
+            if isinstance(module, nn.Module):
+                module.requires_grad_(False)
+        self.prepare(pipe)
+        self.nets = nn.ModuleDict({n: m for n in NETWORKS if isinstance(m := getattr(pipe, n, None), nn.Module)})
+        self.denoiser = adapt(pipe.unet)
+
+    def prepare(self, pipe: Any) -> None:
+        """Thaw, or add, what is trained."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> "Tuned":
+        """Training mode for what is trained; a frozen network stays as it is used."""
+        self.training = mode
+        for net in self.nets.values():
+            net.train(mode and any(p.requires_grad for p in net.parameters()))
+        return self
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        """The prediction for a batch of ``tuning.EpochDraw``, through the same adapter as when images are made."""
+        vectors = []
+        if "place_encoder" in self.nets:
+            vectors.append(self.nets["place_encoder"](*batch["place"]))
+        if "acquisition_encoder" in self.nets:
+            vectors.append(self.nets["acquisition_encoder"](*batch["acquisition"]))
+        controls: tuple[Control, ...] = ()
+        if "control" in batch:
+            controls = (Control(self.nets["controlnet"], batch["control"][:, None]),)
+        inputs = DenoiserInputs(
+            tokens=batch["tokens"],
+            token_mask=batch["mask"],
+            time_vector=sum(vectors[1:], vectors[0]) if vectors else None,
+            controls=controls,
+        )
+        return self.denoiser(batch["x"], batch["t"], inputs)
+
+    def save(self, folder: Path, spec: ModelSpec) -> None:
+        """Write a whole model folder."""
+        pipe = self.pipe_of()
+        left_out = ("text_encoder", "tokenizer") if spec.text_encoder == "minilm" else ()
+        parts = {name: None if name in left_out else part for name, part in pipe.components.items()}
+        type(pipe)(**parts, spec=spec).save_pretrained(folder)
+        forget_origin(folder)
+
+
+class Lora(Tuned):
+    """Low-rank updates of attention (Hu et al. 2022), through peft; saved as diffusers does."""
+
+    def __init__(self, pipe: Any, recipe: DictConfig):
+        self.settings = recipe.lora
+        super().__init__(pipe)
+
+    def prepare(self, pipe: Any) -> None:
+        """Add the adapter."""
+        from peft import LoraConfig
+
+        s = self.settings
+        linear = [n for n, m in pipe.unet.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+        targets = [t for t in s.targets if any(n == t or n.endswith(f".{t}") for n in linear)]
+        if not targets:
+            raise InputError(f"no layer of the denoiser is called {', '.join(s.targets)}; set lora.targets")
+        if s.rank < 1 or s.alpha <= 0 or not 0 <= s.dropout < 1:
+            raise InputError(
+                "lora.rank has to be 1 or more, lora.alpha above 0 and lora.dropout in 0 to 1; correct them"
+            )
+        pipe.unet.add_adapter(
+            LoraConfig(r=s.rank, lora_alpha=s.alpha, lora_dropout=s.dropout, target_modules=targets), "default"
+        )
+
+    def save(self, folder: Path, spec: ModelSpec) -> None:
+        """Write ``pytorch_lora_weights.safetensors``."""
+        from diffusers.utils import convert_state_dict_to_diffusers
+        from peft.utils import get_peft_model_state_dict
+
+        pipe = self.pipe_of()
+        pipe.save_lora_weights(
+            str(folder),
+            unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet)),
+            unet_lora_adapter_metadata=pipe.unet.peft_config["default"].to_dict(),
+        )
+
+
+class Full(Tuned):
+    """All of the denoiser, and the encoders of place and acquisition."""
+
+    def __init__(self, pipe: Any, recipe: DictConfig):
+        super().__init__(pipe)
+
+    def prepare(self, pipe: Any) -> None:
+        """Thaw them."""
+        for name in ("unet", "place_encoder", "acquisition_encoder"):
+            if isinstance(module := getattr(pipe, name, None), nn.Module):
+                module.requires_grad_(True)
+
+
+class Layout(Tuned):
+    """A ControlNet for layouts and edges (Zhang et al. 2023): the model's own where it has one, else a new one from its denoiser."""
+
+    def __init__(self, pipe: Any, recipe: DictConfig):
+        self.depth = int(recipe.get("depth") or 1)
+        super().__init__(pipe)
+
+    def prepare(self, pipe: Any) -> None:
+        """Add or thaw the ControlNet."""
+        if pipe.controlnet is None:
+            pipe.register_modules(controlnet=new_controlnet(pipe.unet, depth=self.depth).to(pipe.unet.device))
+        pipe.controlnet.requires_grad_(True)
+
+    def save(self, folder: Path, spec: ModelSpec) -> None:
+        """Write a whole model folder whose spec takes layouts and edges."""
+        super().save(folder, replace(spec, signals={**spec.signals, **control_signals()}))
+
+
+METHODS: dict[str, Any] = {"lora": Lora, "full": Full, "controlnet": Layout}
+
+
+def new_controlnet(unet: nn.Module, *, depth: int = 1) -> nn.Module:
+    """A ControlNet that changes nothing yet, for the 13 channels of ``conditioning.layout``.
+
+    Raises ModelError for a network that none is known for.
+    """
+    channels = len(LAYOUT_CHANNELS)
+    if isinstance(unet, LatentDenoiser):
+        c: Any = unet.config
+        if not 1 <= depth <= c.depth:
+            raise InputError(f"depth is {depth}; this denoiser has {c.depth} blocks, so give 1 to {c.depth}")
+        net = LayoutControlNet(
+            in_channels=c.in_channels,
+            control_channels=channels,
+            conv_width=c.conv_width,
+            width=c.width,
+            depth=depth,
+            heads=c.heads,
+            mlp_ratio=c.mlp_ratio,
+            vector_dim=c.vector_dim,
+        )
+        net.load_from_denoiser(unet)
+        return net
+    if isinstance(unet, UNet2DConditionModel):
+        return ControlNetModel.from_unet(unet, conditioning_channels=channels)
+    raise ModelError(f"there is no ControlNet for a {type(unet).__name__}; use a U-Net of diffusers or gensat-small")
+
+
+def result_spec(spec: ModelSpec, name: str, method: str) -> ModelSpec:
+    """The spec of a fine-tuned model."""
+    return replace(spec, name=name, description=f"{spec.name}, {method} fine-tuning; {spec.description}".strip("; "))
