@@ -32,6 +32,10 @@ _CIRCLE = 1440  # points of a parallel around a pole: a radius of 10,000 pixels 
 _AREAS, _LINES = (3, 6), (1, 5, 2)  # shapely type ids: polygons; lines and rings
 
 
+class NothingHere(InputError):
+    """A layout that says nothing about a canvas: it lies elsewhere, or none of its features there has a class."""
+
+
 @dataclass
 class _Layer:
     crs: CRS
@@ -85,7 +89,7 @@ def draw_vectors(path: Path, canvas: Canvas, legend: AttributeLegend) -> tuple[U
     total = sum(len(layer.geometry) for layer in layers)
     if total and unclassified == total:
         names = sorted({name for layer in layers for attributes in layer.attributes for name in attributes})
-        raise InputError(
+        raise NothingHere(
             f"no feature of {path.name} has a class in legend {legend.name!r} "
             f"(attributes: {', '.join(names[:8]) or 'none'}); give --legend FILE, or a class such as --legend building"
         )
@@ -103,9 +107,9 @@ def draw_vectors(path: Path, canvas: Canvas, legend: AttributeLegend) -> tuple[U
     return class_map, notes
 
 
-def no_overlap(name: str, extent: Box, canvas: Canvas) -> InputError:
+def no_overlap(name: str, extent: Box, canvas: Canvas) -> NothingHere:
     """The error of a layout elsewhere, naming both boxes (west, south, east, north) in degrees."""
-    return InputError(
+    return NothingHere(
         f"layout {name} at {_box(extent)} does not overlap the canvas at {_box(canvas.lonlat_bounds or extent)}; "
         "give a layout of the place or another place"
     )

@@ -27,6 +27,10 @@ from .views import LAYOUTS, description, image_member
 _FMOW = re.compile(r"(fmow|spacenet|satlas|xbd|texas)-(?P<klass>.+)-[^-]+")
 
 
+class MostlyEmpty(InputError):
+    """A sample that is whole but of no use: most of its picture lies outside the scene."""
+
+
 def read_entry(entry: Entry) -> Sample:
     """One image of a shard, decoded.
 
@@ -77,7 +81,7 @@ def _own(key: str, view: str, members: dict[str, bytes], info: dict[str, Any]) -
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"image cannot be decoded ({_reason(error)})") from error
     if not found:
-        raise InputError("most of the image is empty, as at the edge of a swath")
+        raise MostlyEmpty("most of the image is empty, as at the edge of a swath")
     sample = found[0]
     if sample.layout is not None and sample.layout.shape != sample.image.shape[:2]:
         raise _other_size("layout", sample.layout, sample.image)

@@ -1,5 +1,6 @@
 """Shards as training data: any sample by its place in an endless shuffled order that depends on the seed alone."""
 
+import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -180,8 +181,6 @@ def stream(
 
 
 def _facts_of(key: str, members: dict[str, bytes]) -> tuple[str, str, dict]:
-    import json
-
     name = description(members)
     info = {} if name is None else json.loads(members[name])
     return str(info.get("source", "")), key, info
