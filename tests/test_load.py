@@ -135,9 +135,9 @@ def test_a_damaged_index(folder, content):
 
 def test_a_class_that_gensat_does_not_know(folder):
     index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionPipeline"}))
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "FluxPipeline"}))
     message = refused(folder)
-    assert "holds a StableDiffusionPipeline; gensat loads SatellitePipeline" in message
+    assert "holds a FluxPipeline; gensat loads SatellitePipeline" in message
 
 
 @pytest.mark.parametrize("component", ["unet", "vae", "place_encoder", "controlnet"])

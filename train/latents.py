@@ -144,7 +144,7 @@ class Dropout:
     sensor: float = 0.3
 
 
-def make_dropout(settings: Mapping[str, float]) -> Dropout:
+def make_dropout(settings: Mapping[str, Any]) -> Dropout:
     """The recipe's ``dropout`` section; InputError for a signal that there is not."""
     names = [f.name for f in fields(Dropout)]
     if unknown := set(settings) - set(names):
@@ -155,7 +155,7 @@ def make_dropout(settings: Mapping[str, float]) -> Dropout:
 class Bank:
     """Entries grouped by size, and the batches drawn from them."""
 
-    def __init__(self, entries: Sequence[Entry], shares: dict[str, float], text: "TextBank"):
+    def __init__(self, entries: Sequence[Entry], shares: Mapping[str, float | int], text: "TextBank"):
         self.entries = entries
         self.by_size: dict[int, list[int]] = {}
         for i, entry in enumerate(entries):

@@ -36,7 +36,6 @@ def load_recipe(name: str, overrides: Sequence[str] | None = None) -> DictConfig
     own = OmegaConf.create(_text(name))
     if not isinstance(own, DictConfig):
         raise InputError(f"recipe {name} holds no keys; see the recipes that gensat train --list names")
-    OmegaConf.set_struct(own, True)
     recipe = own.copy()
     for text in overrides or []:
         key, given, _ = text.partition("=")
@@ -49,6 +48,7 @@ def load_recipe(name: str, overrides: Sequence[str] | None = None) -> DictConfig
             raise InputError(f"recipe {name} does not take {text!r} ({_first(error)}); see its file") from error
         _require_kind(key, OmegaConf.select(own, key), OmegaConf.select(recipe, key))
     check(recipe)
+    OmegaConf.set_struct(recipe, True)
     return recipe
 
 

@@ -4,7 +4,7 @@ So a batch does not depend on how many processes or passes make it, nor on what 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -52,7 +52,7 @@ class EpochDraw:
         sensors: Sequence[str] | None = None,
         turns: bool = False,
         layouts: bool = False,
-        shares: dict[str, float] | None = None,
+        shares: Mapping[str, float | int] | None = None,
     ):
         if not entries:
             raise InputError("there is nothing to train on; see gensat data check")
@@ -121,7 +121,7 @@ def told_apart(samples: Sequence[Sample] | Any, sensors: Sequence[str] | None, p
         yield sample
 
 
-def _weights(sources: list[str], shares: dict[str, float]) -> tuple[float, ...] | None:
+def _weights(sources: list[str], shares: Mapping[str, float | int]) -> tuple[float, ...] | None:
     if not shares:
         return None
     if missing := set(shares) - set(sources):
