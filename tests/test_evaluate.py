@@ -1,21 +1,63 @@
-"""What the evaluation asks for, and how its figures are written down."""
+"""What the evaluation asks for, measures and leaves out: of models, of folders, with reports compared."""
+
+import json
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from toys import toy_pipeline
 
 from gensat.errors import InputError
 from gensat.metrics.base import Measurement
-from gensat.train.evaluate import PLACES, Evaluation, Report, asked_from, bucketed, by_shape, check_parts, inside
-from gensat.train.report import markdown, rows, write_html
+from gensat.train.evaluation import words
+from gensat.train.evaluation.networks import Networks
+from gensat.train.evaluation.parts import OF_A_MODEL, OF_FOLDERS, PARTS, check_parts
+from gensat.train.evaluation.pictures import find_pictures
+from gensat.train.evaluation.places import PLACES, inside
+from gensat.train.evaluation.session import Evaluation, Sides, asked_from, bucketed, by_shape, evenly
 from gensat.train.response import changes, condition_changes
 from gensat.train.sources import Sample
-from gensat.types import Acquisition, Place
+from gensat.types import Acquisition, GeoImage, Place
+
+
+class MeanColours:
+    """An extractor that needs no weights: means of a 2x2 grid."""
+
+    name, num_features = "mean-colours@2", 12
+
+    def __call__(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+
+def networks():
+    nets = Networks()
+    nets.features = MeanColours()
+    return nets
 
 
 def sample(source, i, size=64, **more):
     return Sample(source, f"{source}{i}", np.full((size, size, 3), i % 256, np.uint8), "words", **more)
+
+
+def folder(path, count, *, seed=0, shift=0, size=40, captions=False):
+    """``count`` smooth random pictures with a name each."""
+    path.mkdir()
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        coarse = rng.integers(0, 200, (5, 5, 3), dtype=np.uint8) + np.uint8(shift)
+        Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC).save(path / f"{i:03d}.png")
+        if captions:
+            (path / f"{i:03d}.txt").write_text("a lake left of a forest" if i % 2 else "a road")
+    return path
+
+
+def of_folders(real, fake, out, **more):
+    sides = Sides.of_folders(find_pictures(real), find_pictures(fake))
+    return Evaluation(out, name="toy", sides=sides, networks=networks(), say=lambda text: None, **more)
+
+
+# -- what is asked for ------------------------------------------------------------------------------------------------
 
 
 def test_every_land_use_and_layout_image_is_asked_for_and_the_rest_evenly():
@@ -24,8 +66,9 @@ def test_every_land_use_and_layout_image_is_asked_for_and_the_rest_evenly():
     assert [s.source for s in asked].count("ucmerced") == 10
     numbers = [int(s.key.removeprefix("houston")) for s in asked if s.source == "houston"]
     assert numbers == sorted(set(numbers)) and numbers[0] == 0 and numbers[-1] == 99
-    with pytest.raises(InputError, match="ask for fewer"):
+    with pytest.raises(InputError, match="give --count 110 or less"):
         asked_from(samples, 111)
+    assert len(asked_from(samples, 5)) == 5
 
 
 def test_samples_come_at_a_size_the_model_makes_and_cover_the_same_ground():
@@ -34,6 +77,7 @@ def test_samples_come_at_a_size_the_model_makes_and_cover_the_same_ground():
     layout = np.full((224, 224), 5, np.uint8)
     large = bucketed(sample("rasters", 1, 224, layout=layout, acquisition=Acquisition(gsd=10.0)))
     assert large.image.shape == (256, 256, 3) and large.layout.shape == (256, 256)
+    assert bucketed(sample("own", 1, 500), 512).image.shape == (512, 512, 3)
 
 
 def test_boxes_of_places_are_apart():
@@ -47,19 +91,11 @@ def test_boxes_of_places_are_apart():
 def test_grouping_by_shape_keeps_every_image():
     shapes = [(8, 8), (4, 4), (8, 8), (4, 4), (8, 8)]
     images = [np.full((*shape, 3), i, np.uint8) for i, shape in enumerate(shapes)]
-    groups = list(by_shape(images, most=2))
+    groups = list(by_shape(iter(images), most=2))
     assert [len(group) for group in groups] == [2, 1, 2]
     assert all(len({x.shape for x in group}) == 1 for group in groups)
     assert sorted(x[0, 0, 0] for group in groups for x in group) == [0, 1, 2, 3, 4]
-
-
-def test_reconstruction_is_measured_on_images_of_every_shape():
-    evaluation = Evaluation.__new__(Evaluation)  # without its data set
-    evaluation.pipe = toy_pipeline()
-    evaluation.heldout = [sample("landsat", i, size) for i, size in enumerate((32, 64, 32, 64, 32))]
-    with torch.no_grad():
-        psnr, ssim = evaluation.autoencoder()["landsat"]
-    assert psnr["n"] == ssim["n"] == 5
+    assert evenly(list(range(10)), 4) == [0, 3, 6, 9] and evenly([1, 2], 5) == [1, 2]
 
 
 def test_unknown_and_missing_parts_are_refused():
@@ -68,22 +104,139 @@ def test_unknown_and_missing_parts_are_refused():
         check_parts(["place", "bogus"])
     with pytest.raises(InputError, match="no part is named"):
         check_parts([])
+    assert set(OF_A_MODEL) | set(OF_FOLDERS) == set(PARTS)
 
 
-def test_every_figure_is_a_row_with_its_number_of_samples(tmp_path):
-    one = Measurement("psnr", 28.123, 40, "net@224", (27.0, 29.0), 0.95).to_dict()
-    report = Report(
-        {"name": "toy"},
-        {"autoencoder": {"houston": [one, one]}, "gsd": one, "counts": {"a": 1}},
-        {"a <sheet>": "a.jpg"},
+# -- folders ------------------------------------------------------------------------------------------------------------
+
+
+def test_equal_folders_give_zero_and_worse_ones_grow(tmp_path):
+    real = folder(tmp_path / "real", 24)
+    values = {}
+    for name, shift in (("same", 0), ("near", 10), ("far", 40)):
+        report = of_folders(real, folder(tmp_path / name, 24, shift=shift), tmp_path / f"{name}-out").run(
+            ["distribution", "pairs"]
+        )
+        d, p = report.figures["distribution"], {m["metric"]: m["value"] for m in report.figures["pairs"]["images"]}
+        values[name] = [d["mmd"]["value"], d["kernel"]["value"], -p["psnr"], p["elpd"]]
+        assert all(m["n"] == 24 and m["extractor"] == "mean-colours@2" for m in (d["mmd"], d["kernel"]))
+    assert values["same"][0] == 0 and values["same"][2] == -100 and values["same"][3] == 0
+    for i in range(4):
+        assert values["same"][i] < values["near"][i] < values["far"][i]
+
+
+def test_what_cannot_be_measured_is_named_with_what_to_give(tmp_path):
+    real, fake = folder(tmp_path / "real", 8), folder(tmp_path / "fake", 8, seed=1, captions=True)
+    report = of_folders(real, fake, tmp_path / "out").run(OF_FOLDERS)
+    why = report.left_out
+    assert "--clip FOLDER" in why["text"] and "--clip FOLDER" in why["cmmd"]
+    assert "--lpips FILE" in why["lpips"]
+    assert "--train PATH" in why["memorisation"]
+    assert "more than 64 images" in why["frechet_64"]
+    assert "--geolocator geoclip:" in why["place"]
+    assert "lon and lat" in why["regions"]
+    assert report.figures["relations"]["words"]["n"] == 4  # the captions that say where
+    saved = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert saved["left out"] == why and saved["model"]["name"] == "toy"
+
+
+def test_a_model_is_needed_for_some_parts(tmp_path):
+    real = folder(tmp_path / "real", 6)
+    report = of_folders(real, folder(tmp_path / "fake", 6, seed=1), tmp_path / "out").run(
+        ["layout", "gsd", "conditions"]
     )
-    found = list(rows(report.figures))
-    assert [name for name, _ in found] == ["autoencoder / houston"] * 2 + ["gsd"]
-    text = markdown(report)
-    assert "| gsd: psnr | 28.1 [27, 29] | 40 | net@224 |" in text
-    write_html(report, tmp_path / "index.html")
-    page = (tmp_path / "index.html").read_text()
-    assert "28.1" in page and "a &lt;sheet&gt;" in page and "a.jpg" in page
+    assert set(report.left_out) == {"layout", "gsd", "conditions"} and not report.figures
+
+
+def test_training_images_show_copies(tmp_path):
+    real, fake = folder(tmp_path / "real", 30), folder(tmp_path / "fake", 30, seed=1)
+    train = [p.sample() for p in find_pictures(fake)]
+    report = of_folders(real, fake, tmp_path / "out", train=train).run(["distribution"])
+    assert report.figures["distribution"]["memorisation"]["value"] == pytest.approx(0, abs=1e-4)
+    assert any(title.startswith("closest") for title in report.pictures)
+
+
+def test_clip_figures_appear_with_a_clip(tmp_path):
+    from toys import toy_clip_folder
+
+    from gensat.models.clip import Clip
+
+    real = folder(tmp_path / "real", 12, captions=True)
+    evaluation = of_folders(real, folder(tmp_path / "fake", 12, seed=2, captions=True), tmp_path / "out")
+    evaluation.networks.clip = Clip.from_folder(toy_clip_folder(tmp_path / "clip"))
+    report = evaluation.run(["distribution", "text"])
+    score = report.figures["text"]["generated"]
+    assert score["metric"] == "clip_score" and score["gain_interval"][0] < 0 < score["gain_interval"][1]
+    assert report.figures["distribution"]["cmmd"]["metric"] == "cmmd"
+    assert report.figures["distribution"]["mmd"]["metric"] == "gaussian_mmd"
+
+
+def test_regions_have_figures_of_their_own(tmp_path):
+    for side, seed in (("real", 0), ("fake", 1)):
+        path = folder(tmp_path / side, 20, seed=seed)
+        for i, file in enumerate(sorted(path.glob("*.png"))):
+            place = {"lon": 10.5, "lat": 50.5} if i < 12 else {"lon": -95.4, "lat": 29.7}
+            if i < 18:
+                file.with_suffix(".json").write_text(json.dumps(place))
+    report = of_folders(tmp_path / "real", tmp_path / "fake", tmp_path / "out").run(["regions"])
+    kernel = report.figures["regions"]["kernel"]
+    assert {k: v["n"] for k, v in kernel["per_region"].items()} == {
+        "50 to 60 N, 10 to 20 E": 12,
+        "20 to 30 N, 100 to 90 W": 6,
+    }
+    assert kernel["smallest"] == "20 to 30 N, 100 to 90 W" and kernel["nowhere"] == 2
+    assert report.figures["regions"]["nearest region"]["n"] == 18
+
+
+def test_many_bands_are_compared_by_their_spectra(tmp_path):
+    rng = np.random.default_rng(0)
+    for side in ("real", "fake"):
+        (tmp_path / side).mkdir()
+    for i in range(5):
+        array = rng.integers(500, 4000, (40, 40, 6), dtype=np.uint16)
+        GeoImage(array).save(tmp_path / "real" / f"{i}.tif")
+        GeoImage((array * 2).astype(np.uint16)).save(tmp_path / "fake" / f"{i}.tif")
+    report = of_folders(tmp_path / "real", tmp_path / "fake", tmp_path / "out").run(["pairs"])
+    bands = report.figures["pairs"]["bands"]
+    assert bands["spectral_angle"]["value"] == pytest.approx(0, abs=0.01)  # twice as bright, the same colour
+    assert bands["ergas"]["value"] > 50 and len(bands["psnr_bands"]["per_band"]) == 6
+    GeoImage(np.zeros((40, 40, 5), np.uint16)).save(tmp_path / "fake" / "0.tif", overwrite=True)
+    with pytest.raises(InputError, match=r"0.tif .* cannot be compared"):
+        of_folders(tmp_path / "real", tmp_path / "fake", tmp_path / "out").run(["pairs"])
+
+
+# -- models -------------------------------------------------------------------------------------------------------------
+
+
+def of_model(tmp_path, samples, **more):
+    nets = networks()
+    return Evaluation(
+        tmp_path / "out",
+        pipe=toy_pipeline(),
+        heldout=samples,
+        networks=nets,
+        say=lambda text: None,
+        num_inference_steps=1,
+        **more,
+    )
+
+
+def test_reconstruction_is_measured_on_images_of_every_shape(tmp_path):
+    samples = [sample("landsat", i, size) for i, size in enumerate((32, 64, 32, 64, 32))]
+    psnr, ssim, elpd = of_model(tmp_path, samples).run(["autoencoder"]).figures["autoencoder"]["landsat"]
+    assert psnr["n"] == ssim["n"] == elpd["n"] == 5 and elpd["extractor"].startswith("elpd (")
+
+
+def test_a_model_is_measured_on_a_users_own_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(words, "SUBJECTS", ("lake", "forest"))
+    samples = [sample("own", i, 64, place=Place(10 + i / 100, 50)) for i in range(8)]
+    report = of_model(tmp_path, samples, count=6).run(["distribution", "relations", "layout"])
+    assert report.figures["distribution"]["kernel"]["n"] == 6
+    assert report.figures["relations"]["words"]["n"] == 2 * 4 * words.EACH
+    assert "no held-out image has a layout" in report.left_out["layout"]
+    assert {"asked", "made", "relations"} <= set(report.pictures)
+    with pytest.raises(InputError, match="give --count 8 or less"):
+        of_model(tmp_path, samples, count=9).run(["distribution"])
 
 
 def test_each_condition_that_a_model_takes_is_told_in_two_ways_and_the_change_measured():
@@ -95,3 +248,7 @@ def test_each_condition_that_a_model_takes_is_told_in_two_ways_and_the_change_me
     without = toy_pipeline()
     without.controlnet = None
     assert "layout" not in condition_changes(without, count=1, confidence=None, num_inference_steps=1)
+
+
+def test_measurements_print_what_they_are():
+    assert "N = 40" in str(Measurement("psnr", 28.123, 40, "net@224", (27.0, 29.0), 0.95))

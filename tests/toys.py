@@ -1,5 +1,7 @@
 """Tiny real components for tests: every part of a gensat model at a size that runs in milliseconds."""
 
+from pathlib import Path
+
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from tokenizers import Tokenizer
@@ -171,3 +173,18 @@ def toy_pipeline(**spec_changes) -> SatellitePipeline:
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def toy_clip_folder(folder: Path) -> Path:
+    """A CLIP of two thin layers with a whole-word tokenizer, as transformers saves it."""
+    from transformers import CLIPConfig, CLIPModel
+
+    _, tokenizer = toy_text()
+    thin = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = {"eos_token_id": tokenizer.sep_token_id, "bos_token_id": tokenizer.cls_token_id, "pad_token_id": 0}
+    text = {**thin, **ends, "vocab_size": len(tokenizer), "max_position_embeddings": 32}
+    vision = {**thin, "image_size": 32, "patch_size": 16}
+    torch.manual_seed(5)
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

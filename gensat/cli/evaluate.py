@@ -1,4 +1,4 @@
-"""``gensat evaluate``: the measured quality of a model on the held-out split, as JSON, Markdown and an HTML page."""
+"""``gensat evaluate``: how good a model is, or a folder of images, as JSON, Markdown and one HTML page."""
 
 from __future__ import annotations
 
@@ -9,60 +9,150 @@ import typer
 
 from gensat.cli import _options as options
 from gensat.cli._console import Screen, hush_libraries
+from gensat.errors import InputError
 
 FILES = ("figures.json", "report.md", "index.html")
+WHAT, NETWORKS = "What is measured", "Networks (nothing is downloaded)"
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Shipped name or folder of a model.")] = "gensat-small",
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Shipped names or folders of models, gensat-small when none; the first is compared with."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("evaluation"),
+    real: Annotated[
+        Path | None, typer.Option(help="Folder of real images, to compare with --fake.", rich_help_panel=WHAT)
+    ] = None,
+    fake: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of generated images; no model is run. May be repeated.", rich_help_panel=WHAT),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Held-out images: a folder, or WebDataset shards; the project's data (GENSAT_DATA) when not given.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(help="Training images, a folder or shards: for memorisation.", rich_help_panel=WHAT),
+    ] = None,
     parts: Annotated[
-        str, typer.Option(help="Comma-separated: autoencoder,distribution,place,layout,gsd,conditions.")
-    ] = "autoencoder,distribution,place,layout,gsd,conditions",
-    count: Annotated[int, typer.Option(help="Images of the distribution part; Frechet-64 needs 320.", min=16)] = 320,
+        str | None,
+        typer.Option(
+            help="Comma-separated: autoencoder, distribution, text, relations, regions, place, layout, gsd, conditions; "
+            "for folders distribution, pairs, text, relations, regions, place. All when not given.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Images a side; 320 of a model, all of folders.", min=5, rich_help_panel=WHAT)
+    ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(help="GeoJSON of named polygons; cells of 10 degrees when not given.", rich_help_panel=WHAT),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="figures.json of an earlier evaluation, to compare with.", rich_help_panel=WHAT),
+    ] = None,
+    extractor: Annotated[
+        str, typer.Option(help="lite0, inception:FILE or clip:FOLDER.", rich_help_panel=NETWORKS)
+    ] = "lite0",
+    clip: Annotated[
+        Path | None, typer.Option(help="Folder of a CLIP: CLIP score and CMMD.", rich_help_panel=NETWORKS)
+    ] = None,
+    lpips: Annotated[
+        Path | None, typer.Option(help="File of torchvision's AlexNet: LPIPS.", rich_help_panel=NETWORKS)
+    ] = None,
+    geolocator: Annotated[
+        str | None,
+        typer.Option(help="geoclip:CLIP_FOLDER or plonk:FOLDER,DINOV2_FOLDER.", rich_help_panel=NETWORKS),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; the model's own when not given.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; the model's own when not given.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Data folder; GENSAT_DATA when not given.")] = None,
-    seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of all noise and all draws.")] = 0,
     device: options.Device = "auto",
     dtype: options.DtypeOption = options.Dtype.auto,
     json: options.Json = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a model: reconstruction, Frechet-64, memorisation, class, place, layout and gsd consistency."""
+    """Measure models, or folders of images: distances to real images, perceptual and spectral errors, captions, relations, regions, places, layouts, copies of training images."""
     from gensat.cli import _request as request
     from gensat.cli._output import check_folder
-    from gensat.files import atomic_write, write_bytes
 
     screen = Screen(quiet=quiet, json=json)
-    request.choose_seeds(seed, count)
+    request.choose_seeds(seed, count or 320)
+    names = subjects(models, real, fake)
+    several = len(names) > 1
     check_folder(out, FILES, overwrite=overwrite)
-    chosen = request.inspect_model(model)
-    request.check_sampling(chosen, steps=steps, guidance=guidance, place_guidance=None, scheduler=None)
-    from gensat.hub.load import load
-    from gensat.train.data import data_root
-    from gensat.train.evaluate import Evaluation, check_parts
-    from gensat.train.report import markdown, write_html
-
-    wanted = [part.strip() for part in parts.split(",") if part.strip()]
-    check_parts(wanted)
-    root = data_root(data)
+    for name in names if several and out.is_dir() else ():
+        check_folder(out / name, FILES, overwrite=overwrite)
+    chosen = {} if fake else {name: request.inspect_model(m) for name, m in zip(names, models or names, strict=True)}
+    for model in chosen.values():
+        request.check_sampling(model, steps=steps, guidance=guidance, place_guidance=None, scheduler=None)
     hush_libraries()
+
+    from gensat.diffusion.precision import choose
+    from gensat.train.evaluation.networks import Networks
+    from gensat.train.evaluation.parts import OF_A_MODEL, OF_FOLDERS, check_parts
+    from gensat.train.evaluation.prepare import about, of_folders, of_models
+    from gensat.train.evaluation.publish import publish
+    from gensat.train.evaluation.regions import read_regions
+    from gensat.train.evaluation.report import Report
+
+    every = OF_FOLDERS if fake else OF_A_MODEL
+    wanted = list(every) if parts is None else [part.strip() for part in parts.split(",") if part.strip()]
+    check_parts(wanted)
+    earlier = None if against is None else Report.load(against)
+    shared: dict[str, Any] = {
+        "region": None if regions is None else read_regions(regions),
+        "seed": seed,
+        "say": screen.note,
+        "about": about(),
+    }
+    networks = Networks(extractor, clip, lpips, geolocator, str(choose(device=device).device))
     with screen.listening():
-        pipe = load(chosen.folder, device=device, dtype=dtype.value)
-        pipe.set_progress_bar_config(disable=True)
-        call: dict[str, Any] = {
-            k: v for k, v in (("num_inference_steps", steps), ("guidance_scale", guidance)) if v is not None
-        }
-        evaluation = Evaluation(pipe, out, root=root, count=count, seed=seed, say=screen.note, **call)
-        report = evaluation.run(wanted)
-    write_bytes(out / "report.md", markdown(report).encode(), overwrite=True)
-    with atomic_write(out / "index.html", overwrite=True) as part:
-        write_html(report, part)
-    screen.result(
-        {"model": report.model, **report.figures}, markdown(report) + f"\nwith pictures: {out / 'index.html'}"
-    )
+        if fake:
+            assert real is not None
+            networks.check()
+            evaluations = of_folders(real, dict(zip(names, fake, strict=True)), out, train, count, networks, **shared)
+        else:
+            call: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
+            evaluations = of_models(
+                {name: model.folder for name, model in chosen.items()},
+                out,
+                data,
+                train,
+                count or 320,
+                networks,
+                device=device,
+                dtype=dtype.value,
+                **shared,
+                **{k: v for k, v in call.items() if v is not None},
+            )
+        reports = {}
+        for name, evaluation in evaluations:
+            reports[name] = evaluation.run(wanted)
+        found = publish(reports, out, earlier)
+    screen.result(found.data, found.text + f"\nwith pictures: {out / 'index.html'}")
+
+
+def subjects(models: list[str] | None, real: Path | None, fake: list[Path] | None) -> list[str]:
+    """A name for each model or folder of generated images, none of them twice. Raises InputError."""
+    if (real is None) != (not fake):
+        raise InputError("--real and --fake belong together; give both, or neither and a model")
+    if fake and models:
+        raise InputError(f"model {models[0]} came with --fake, which runs no model; give one of the two")
+    if fake and real is not None:
+        for folder in (real, *fake):
+            if not folder.is_dir():
+                raise InputError(f"{folder} is no folder; give a folder of images")
+    names = [Path(x).resolve().name if Path(x).is_dir() else str(x) for x in (fake or models or ["gensat-small"])]
+    return [f"{name}-{i + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def register(app: typer.Typer) -> None:

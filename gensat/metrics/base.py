@@ -3,7 +3,7 @@ obtained.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,7 +82,7 @@ def require_same_extractor(*sets: FeatureSet) -> str:
 
 def extract(
     extractor: FeatureExtractor,
-    images: Sequence[np.ndarray],
+    images: Iterable[np.ndarray],
     *,
     batch_size: int = 16,
     device: str | torch.device = "cpu",

@@ -56,7 +56,7 @@ def kernel_distance(
     kxx = polynomial_kernel(real.values, real.values)
     kyy = polynomial_kernel(generated.values, generated.values)
     kxy = polynomial_kernel(real.values, generated.values)
-    value, error = _jackknife(kxx, kyy, kxy)
+    value, error = jackknife(kxx, kyy, kxy)
     interval = None
     if confidence is not None:
         z = NormalDist().inv_cdf(0.5 + confidence / 2)
@@ -80,7 +80,7 @@ def _mmd2(kxx: Tensor, kyy: Tensor, kxy: Tensor) -> Tensor:
     return within - 2 * kxy.mean()
 
 
-def _jackknife(kxx: Tensor, kyy: Tensor, kxy: Tensor) -> tuple[float, float]:
+def jackknife(kxx: Tensor, kyy: Tensor, kxy: Tensor) -> tuple[float, float]:
     """MMD^2 over all pairs and its standard error, leaving out each row of either side once (all in closed form)."""
     n, m = kxy.shape
     within_x, within_y, across = kxx.sum() - kxx.trace(), kyy.sum() - kyy.trace(), kxy.sum()

@@ -1,4 +1,4 @@
-"""How well an autoencoder gives an image back: PSNR and SSIM, per image, then averaged."""
+"""How like two images of one size are: PSNR and SSIM, per image, then averaged; perceptual distances are summed up alike."""
 
 from dataclasses import dataclass
 
@@ -40,33 +40,44 @@ def ssim_each(reconstructed: Float[Tensor, "b c h w"], original: Float[Tensor, "
         raise InputError(
             f"SSIM needs images of at least {_WINDOW} px, not {tuple(original.shape[-2:])}; give larger images"
         )
-    maps = ssim_map(reconstructed.double(), original.double(), _WINDOW, max_val=1.0, padding="valid")
+    maps = ssim_map(reconstructed.float(), original.float(), _WINDOW, max_val=1.0, padding="valid")
     return maps.mean(dim=(1, 2, 3)).float()
 
 
+UNITS = {"psnr": "dB", "ssim": "", "elpd": "", "lpips": ""}
+
+
 def summarise(
-    metric: str, values: Float[Tensor, " n"], *, confidence: float | None = None, seed: int = 0
+    metric: str,
+    values: Float[Tensor, " n"],
+    *,
+    extractor: str | None = None,
+    confidence: float | None = None,
+    seed: int = 0,
 ) -> ReconstructionMeasurement:
-    """The mean of per-image values (collected over batches) with its bootstrap interval; ``metric`` is "psnr" or
-    "ssim".
+    """The mean of per-image values (collected over batches) with its bootstrap interval; ``metric`` is a key of
+    ``UNITS``, ``extractor`` the network of a perceptual distance.
     """
-    if metric not in ("psnr", "ssim"):
-        raise InputError(f"unknown reconstruction metric {metric!r}; give 'psnr' or 'ssim'")
+    if metric not in UNITS:
+        raise InputError(f"unknown reconstruction metric {metric!r}; give one of {', '.join(UNITS)}")
+    if len(values) == 0 or not bool(torch.isfinite(values).all()):
+        raise InputError(f"{metric} of {len(values)} images is not finite; check the images for NaN")
     interval = (
         bootstrap(lambda x: float(x.mean()), values, confidence=confidence, seed=seed)
         if confidence is not None
         else None
     )
+    similar = metric in ("psnr", "ssim")  # the others are distances
     return ReconstructionMeasurement(
         metric,
         float(values.double().mean()),
         len(values),
-        None,
+        extractor,
         interval,
         confidence,
-        float(values.min()),
-        float(values.max()),
-        "dB" if metric == "psnr" else "",
+        float(values.min() if similar else values.max()),
+        float(values.max() if similar else values.min()),
+        UNITS[metric],
     )
 
 

@@ -6,7 +6,7 @@ ReLU6 instead of swish, stem and head never scaled. The weights are read as a fi
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
@@ -47,10 +47,6 @@ class FeatureExtractor(Protocol):
 
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         """Pooled features of RGB images in [0, 1]."""
-        ...
-
-    def pyramid(self, images: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """Feature maps of the same images, from fine to coarse."""
         ...
 
 
@@ -161,7 +157,7 @@ class EfficientNetLite0(nn.Module):
 
 def over_images(
     function: Callable[[Tensor], Tensor],
-    images: Sequence[np.ndarray],
+    images: Iterable[np.ndarray],
     *,
     batch_size: int = 16,
     device: str | torch.device = "cpu",
@@ -170,20 +166,13 @@ def over_images(
     """Apply ``function`` (a batch (b, 3, h, w) in [0, 1] to b rows) to images, each (H, W, 3) uint8 of any size, in
     their order.
 
-    Neighbouring images of the same size share a batch, and no gradients are kept; ``on_batch`` is called with the
-    number of images done.
+    ``images`` is walked through once, so that it may be a generator: one batch is held at a time. Neighbouring images
+    of the same size share a batch, and no gradients are kept; ``on_batch`` is called with the number of images done.
     """
     rows: list[Tensor] = []
     done = 0
     with torch.inference_mode():
-        while done < len(images):
-            batch = [images[done]]
-            while (
-                len(batch) < batch_size
-                and done + len(batch) < len(images)
-                and images[done + len(batch)].shape == batch[0].shape
-            ):
-                batch.append(images[done + len(batch)])
+        for batch in _batches(images, batch_size):
             rows.append(function(to_tensor(batch).to(device)).cpu())
             done += len(batch)
             if on_batch is not None:
@@ -191,6 +180,18 @@ def over_images(
     if not rows:
         raise InputError("there are no images to look at; give at least one")
     return torch.cat(rows)
+
+
+def _batches(images: Iterable[np.ndarray], most: int) -> Iterator[list[np.ndarray]]:
+    """Runs of neighbours of one shape, at most ``most`` long."""
+    batch: list[np.ndarray] = []
+    for image in images:
+        if batch and (len(batch) == most or image.shape != batch[0].shape):
+            yield batch
+            batch = []
+        batch.append(image)
+    if batch:
+        yield batch
 
 
 def to_tensor(images: Sequence[np.ndarray]) -> Float[Tensor, "b 3 h w"]:

@@ -1,0 +1,1 @@
+"""What ``gensat evaluate`` runs: parts that measure, the networks they look through, and the report."""
