@@ -146,7 +146,7 @@ def kept_paths(folder: Path, key: str, chunks: Sequence[Sequence[int]], make: An
         fresh.rename(path)
 
 
-def load_paths(folder: Path, count: int) -> Float[Tensor, "n points c h w"]:
+def load_paths(folder: Path, count: int) -> Float[Tensor, "n points *latent"]:
     """States of the first ``count`` paths, float16."""
     parts: list[Tensor] = []
     for path in sorted(folder.glob("paths-*.safetensors")):
