@@ -4,6 +4,7 @@ The members of one sample stand together and share a key: the member's name up t
 the extension, ``pre.jpg`` for ``a/b.pre.jpg`` with the key ``a/b``.
 """
 
+import io
 import os
 import tarfile
 from collections.abc import Iterator
@@ -71,12 +72,12 @@ def scan(path: Path) -> Contents:
                     damaged[key] = f"member {extension} is cut off: the tar ends {end - total} bytes before it does"
     except tarfile.TarError as error:
         problems.append("the tar is cut off" if end > total else f"the tar cannot be read to its end ({error})")
-    if end + 2 * _BLOCK > total and not problems:
-        problems.append("the tar is cut off: it has no end mark")
+    if not problems:
+        problems += _after(path, end, total)
     return Contents([g for g in groups if g.key not in damaged], damaged, problems)
 
 
-def tar_groups(source: Path | IO[bytes]) -> Iterator[tuple[str, dict[str, bytes]]]:
+def tar_groups(source: Path | io.IOBase) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(key, members by extension) of each sample, in order.
 
     Args:
@@ -84,7 +85,11 @@ def tar_groups(source: Path | IO[bytes]) -> Iterator[tuple[str, dict[str, bytes]
     """
     key = ""
     members: dict[str, bytes] = {}
-    with tarfile.open(source) if isinstance(source, Path) else tarfile.open(fileobj=source, mode="r|*") as tar:
+    with (
+        tarfile.open(source)
+        if isinstance(source, Path)
+        else tarfile.open(fileobj=cast(IO[bytes], source), mode="r|*") as tar
+    ):
         for item in tar:
             stem, extension = split_name(item.name)
             if not item.isreg() or not extension:
@@ -96,6 +101,17 @@ def tar_groups(source: Path | IO[bytes]) -> Iterator[tuple[str, dict[str, bytes]
             members[extension] = cast(IO[bytes], tar.extractfile(item)).read()
     if members:
         yield key, members
+
+
+def _after(path: Path, end: int, total: int) -> list[str]:
+    """What is wrong behind the last member that was found: no end mark, or bytes that are no header."""
+    if end + 2 * _BLOCK > total:
+        return ["the tar is cut off: it has no end mark"]
+    with path.open("rb") as file:
+        file.seek(end)
+        if any(file.read(2 * _BLOCK)):
+            return [f"{total - end} bytes at {end} are no tar header; samples there are lost"]
+    return []
 
 
 def require_plain(path: Path) -> None:

@@ -71,7 +71,7 @@ def find_shards(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
         text = os.fspath(path)
         here = Path(text)
         if here.is_dir():
-            some = [p for p in sorted(here.rglob("*")) if p.suffix in (".tar", ".jsonl") and not p.name.startswith(".")]
+            some = [p for p in sorted(here.rglob("*")) if not p.name.startswith(".") and _is_shard(p)]
         elif here.exists():
             some = [here]
         else:
@@ -80,6 +80,14 @@ def find_shards(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
             raise InputError(f"{text} holds no shard; give .tar or .jsonl files, a folder of them, or a pattern")
         found += some
     return list(dict.fromkeys(found))
+
+
+def _is_shard(path: Path) -> bool:
+    """Whether a file in a folder is a tar, or a list as GeoSynth has it and not some other JSON lines."""
+    if path.suffix != ".jsonl" or not path.is_file():
+        return path.suffix == ".tar"
+    with path.open("rb") as file:
+        return b'"target"' in file.readline(100_000)
 
 
 def open_index(shard: Path) -> Index:
@@ -157,7 +165,9 @@ def _rows(shard: Path, contents: tars.Contents) -> Iterator[list[Any]]:
 
 
 def _from_name(shard: Path, key: str, extension: str | None) -> str:
-    if extension is not None and "metadata" in extension:  # DiffusionSat tells its data sets apart by the key
+    if extension is not None and (
+        "metadata" in extension or extension == "info.json"
+    ):  # DiffusionSat tells its data sets apart by the key
         return key.partition("-")[0]
     return _NUMBERED.sub("", shard.stem) or shard.stem
 
@@ -228,7 +238,11 @@ def _braces(text: str) -> Sequence[str]:
 
 def _glob(pattern: str) -> list[Path]:
     path = Path(pattern)
-    return [p for p in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if p.is_file()]
+    return [
+        p
+        for p in Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        if p.is_file() and not p.name.startswith(".")
+    ]
 
 
 def _cache() -> Path:

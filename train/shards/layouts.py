@@ -16,6 +16,7 @@ from ...geo.legend import load_legend
 from ...types import GeoImage
 from .record import Record
 
+_KEPT = 2**26  # bytes of class maps that are kept
 _SUFFIXES = (".png", ".tif", ".tiff")
 
 
@@ -37,6 +38,7 @@ class Layouts:
         self.source, self.min_share = source, min_share
         self.legend = None if legend is None else load_legend(legend)
         self.reason: InputError | None = None
+        self._kept: dict[tuple, np.ndarray | None] = {}  # the same ground on other dates has the same map
         self._copy: tempfile.TemporaryDirectory | None = None
 
     def __enter__(self) -> "Layouts":
@@ -62,14 +64,20 @@ class Layouts:
             return None
         placed = image is not None and image.crs is not None and image.transform is not None
         canvas = Canvas.like(image) if placed and image is not None else Canvas.local(record.size[1], record.size[0])
+        name = (source, record.crs, canvas.transform, record.size)
+        if name not in self._kept:
+            if len(self._kept) * canvas.height * canvas.width > _KEPT:
+                self._kept.clear()
+            self._kept[name] = self._draw(source, canvas)
+        return self._kept[name]
+
+    def _draw(self, source: Path, canvas: Canvas) -> np.ndarray | None:
         try:
             found = load_layout(source, canvas, legend=self.legend)
         except vectors.NothingHere as error:
             self.reason = error
             return None
-        if found.coverage <= 0 or found.coverage < self.min_share:
-            return None
-        return found.class_map
+        return None if found.coverage <= 0 or found.coverage < self.min_share else found.class_map
 
     def _beside(self, record: Record) -> Path | None:
         if self.source is None or not self.source.is_dir():

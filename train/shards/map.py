@@ -78,7 +78,9 @@ def _land() -> np.ndarray:
         return np.asarray(picture.convert("L")) > 0
 
 
-def _ground(west: float, south: float, east: float, north: float, width: int, height: int) -> Image.Image:
+def _ground(
+    west: float | int, south: float | int, east: float | int, north: float | int, width: int, height: int
+) -> Image.Image:
     if max(east - west, north - south) < _COARSE:
         return Image.new("RGB", (width, height), _LAND)
     lon = west + (np.arange(width) + 0.5) / width * (east - west)
@@ -89,7 +91,7 @@ def _ground(west: float, south: float, east: float, north: float, width: int, he
     return Image.fromarray(np.where(land[:, :, None], _LAND, _SEA).astype(np.uint8))
 
 
-def _world(lon: float, lat: float) -> Image.Image:
+def _world(lon: float | int, lat: float | int) -> Image.Image:
     width, height = _INSET // 2, _INSET // 4
     picture = _ground(-180, -90, 180, 90, width, height)
     draw = ImageDraw.Draw(picture)
@@ -98,16 +100,16 @@ def _world(lon: float, lat: float) -> Image.Image:
     return picture
 
 
-def _dot(draw: ImageDraw.ImageDraw, x: float, y: float, colour: tuple[int, int, int]) -> None:
+def _dot(draw: ImageDraw.ImageDraw, x: float | int, y: float | int, colour: tuple[int, int, int]) -> None:
     draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour, outline="white")
 
 
-def _step(extent: float) -> float:
+def _step(extent: float | int) -> float:
     """Degrees between two lines of the graticule: 1, 2 or 5 times a power of ten, four to nine of them."""
     power = 10.0 ** np.floor(np.log10(extent / 4))
     return float(power * max(k for k in (1, 2, 5) if power * k <= extent / 4))
 
 
-def _degrees(value: float, positive: str, negative: str, step: float) -> str:
+def _degrees(value: float | int, positive: str, negative: str, step: float | int) -> str:
     digits = max(0, -int(np.floor(np.log10(step))))
     return f"{abs(value):.{digits}f} {positive if value >= 0 else negative}"

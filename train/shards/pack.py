@@ -21,7 +21,7 @@ from ...types import GeoImage
 from . import schemes
 from .decode import picture
 from .layouts import Layouts
-from .plan import Plan
+from .plan import Options, Plan
 from .record import Record
 from .tables import PICTURES
 
@@ -142,7 +142,7 @@ def _prepare(out: Path, fingerprint: str, overwrite: bool) -> dict[str, Tally]:
     if (done is not None or begun is not None) and not overwrite:
         what = "a finished pack" if done is not None else "an unfinished pack of other data or options"
         raise InputError(f"{out} holds {what}; choose another folder, or replace it with --overwrite")
-    if done is None and begun is None and any(out.glob("*.tar")):
+    if done is None and begun is None and any(not p.name.startswith(".") for p in out.glob("*.tar")):
         raise InputError(f"{out} holds shards that were not packed here; choose another folder")
     try:
         out.mkdir(exist_ok=True)
@@ -217,19 +217,30 @@ def _write_list(planned: Plan, out: Path, split: str, made: Iterator[_Made], tal
 
 
 def _made(planned: Plan, split: str, layouts: Layouts, start: int, tick: Callable[[], None]) -> Iterator[_Made]:
-    for at, (number, record) in enumerate(planned.of(split)):
-        if at >= start:
-            yield _make(planned, split, at, number, record, layouts)
-        tick()
+    scene = None
+    try:
+        for at, (number, record) in enumerate(planned.of(split)):
+            if scene is not None and scene.path != record.path:
+                scene.close()
+            scene = planned.scenes.get(record.path)
+            if at >= start:
+                yield _make(planned, split, at, number, record, layouts)
+            tick()
+    finally:
+        if scene is not None:
+            scene.close()
 
 
 def _make(planned: Plan, split: str, at: int, number: int, record: Record, layouts: Layouts) -> _Made:
     options = planned.options
     scheme = options.scheme
     try:
-        extension, data, image = _pixels(planned, record)
-        if image is not None and record.window is not None and _empty(image) > options.max_empty:
-            return _Made(at, record, left_out="empty")
+        image: GeoImage | None = None
+        if record.window is not None and record.size is not None:
+            image, empty = planned.scenes[record.path].read(record.window, record.size[0])
+            if empty > options.max_empty:
+                return _Made(at, record, left_out="empty")
+        extension, data, image = _pixels(options, record, image)
         layout = layouts.of(record, image)
         if scheme == "gensat":
             return _Made(at, record, record.key, schemes.gensat_members(record, extension, data, layout, split))
@@ -244,18 +255,14 @@ def _make(planned: Plan, split: str, at: int, number: int, record: Record, layou
         return _Made(at, record, bad=str(error))
 
 
-def _pixels(planned: Plan, record: Record) -> tuple[str, bytes, GeoImage | None]:
+def _pixels(options: Options, record: Record, image: GeoImage | None) -> tuple[str, bytes, GeoImage | None]:
     """Extension and bytes of a sample, and its pixels where they were needed; a picture is kept as it is when its format may stay."""
-    options = planned.options
     suffix = record.path.suffix.lower().lstrip(".").replace("jpeg", "jpg").replace("tiff", "tif")
-    if record.window is not None and record.size is not None:
-        image = planned.scenes[record.path].read(record.window, record.size[0])
-    elif f".{suffix}" in PICTURES and options.form in ("auto", suffix):
+    if image is None and f".{suffix}" in PICTURES and options.form in ("auto", suffix):
         data = record.path.read_bytes()
         picture(data, "image")  # finds truncated ones
         return suffix, data, None
-    else:
-        image = open_image(record.path)
+    image = open_image(record.path) if image is None else image
     form = "jpg" if options.scheme == "geosynth" and options.form == "auto" else options.form
     if (
         form == "jpg"
@@ -281,17 +288,6 @@ def _geosynth(
     }
     members["line"] = schemes.text({name: value for name, value in line.items() if value is not None})
     return members
-
-
-def _empty(image: GeoImage) -> float:
-    """Share of pixels that hold nothing: not valid, or 0 in all bands, or of bytes the largest value in all bands."""
-    array = image.array
-    empty = (array == 0).all(axis=2)
-    if array.dtype == np.uint8:
-        empty |= (array == 255).all(axis=2)
-    if image.valid is not None:
-        empty |= ~image.valid
-    return float(empty.mean())
 
 
 def _finish(planned: Plan, out: Path, result: Result, fingerprint: str) -> None:

@@ -35,9 +35,9 @@ class Holdout:
     Whatever the rule, a training sample whose footprint overlaps a held-out one is left out at the end.
     """
 
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
-    share: float = 0.0
-    block_km: float = 2.0
+    boxes: tuple[tuple[float | int, float | int, float | int, float | int], ...] = ()
+    share: float | int = 0.0
+    block_km: float | int = 2.0
     numbers: tuple[int, int] | None = None
     straddle: str = "drop"
     seed: int = 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...errors import InputError
 from . import scenes, schemes
+from .layouts import Layouts
 from .places import Division, Holdout, divide
 from .record import Record, safe_key, unique_keys
 from .tables import PICTURES, TABLES, Reading, picture_folder, table
@@ -43,13 +44,13 @@ class Options:
     holdout: Holdout = field(default_factory=Holdout)
     layout: Path | None = None
     legend: str | None = None
-    layout_share: float = 0.0
+    layout_share: float | int = 0.0
     kind: str = "auto"
     scheme: str = "gensat"
     form: str = "auto"
     quality: int = 95
-    max_empty: float = 0.05
-    max_shard_mb: float = 256.0
+    max_empty: float | int = 0.05
+    max_shard_mb: float | int = 256.0
     name: str = "data"
     skip_bad: bool = False
 
@@ -146,11 +147,13 @@ def plan(sources: Sequence[Path], options: Options) -> Plan:
         more = f" ({len(bad)} are wrong in all)" if len(bad) > 1 else ""
         raise InputError(f"{first}: {bad[first]}{more}; correct it, or leave such out with --skip-bad")
     if not records:
-        reason = f"; {notes[0]}" if notes else ""
+        said = [*notes, *(f"{name}: {why}" for name, why in bad.items())]
+        reason = f" ({said[0]})" if said else ""
         raise InputError(
             f"nothing to pack in {', '.join(s.name for s in sources)}{reason}; give pictures, a table, or GeoTIFF scenes"
         )
     options = _own_layouts(options, records)
+    Layouts(options.layout, options.legend)  # checks that they are there
     notes = _bands_note(found) + notes
     unique_keys(records)
     _finish_captions(records)

@@ -1,12 +1,12 @@
 """Shards as training data: any sample by its place in an endless shuffled order that depends on the seed alone."""
 
+import io
 import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -110,35 +110,35 @@ class ShardReader:
             epoch, place = divmod(position, len(self))
             return int(self._shuffled(len(self), epoch, 0)[place])
         number, place = divmod(position, ROUND)
-        turns = self._shuffled(ROUND, number, 1)
-        slot = int(turns[place])  # slots of one source are consecutive: its rank among them is its turn in this round
-        ends = np.cumsum(list(self._quota.values()))
-        which = int(np.searchsorted(ends, slot, side="right"))
-        source, count = list(self._quota.items())[which]
-        epoch, turn = divmod(number * count + slot - int(ends[which] - count), len(self._by_source[source]))
-        own = self._shuffled(len(self._by_source[source]), epoch, 2 + which)
-        return int(self._by_source[source][own[turn]])
+        counts = tuple(self._quota.values())
+        which, turn = _round(counts, self.seed if self.epoch_shuffle else None, number)
+        source = list(self._quota)[which[place]]
+        own = self._by_source[source]
+        epoch, place = divmod(number * self._quota[source] + int(turn[place]), len(own))
+        return int(own[self._shuffled(len(own), epoch, 2 + list(self._by_source).index(source))[place]])
 
     def at(self, position: int) -> Sample:
-        """The sample at a position, decoded. A damaged one is replaced by another of the same source, always the same, and counted.
+        """The sample at a position, decoded. A damaged one is replaced by another, always the same, of its source if one of it can be read, and counted.
 
         Raises:
-            InputError: 32 samples in a row are damaged.
+            InputError: 64 draws in a row are damaged.
         """
         index = self.order(position)
         sample = self._try(index)
         if sample is not None:
             return sample
-        others = self._by_source[self.entries[index].source]
-        draws = np.random.default_rng([self.seed, position, 3]).integers(len(others), size=_TRIES)
-        for draw in draws:
-            sample = self._try(int(others[draw]))
+        draws = np.random.default_rng([abs(self.seed), position, 1])
+        same = self._by_source[self.entries[index].source]
+        others = same if self._quota else np.arange(len(self))  # where a whole source is damaged
+        for number in range(2 * _TRIES):
+            among = same if number < _TRIES else others
+            sample = self._try(int(among[draws.integers(len(among))]))
             if sample is not None:
                 return sample
         entry = self.entries[index]
         reason = self.damaged[entry.name]
         raise InputError(
-            f"{_TRIES} samples of {entry.shard.name} in a row are damaged ({reason}); run gensat data check on it"
+            f"{2 * _TRIES} samples of {entry.shard.name} in a row are damaged ({reason}); run gensat data check on it"
         )
 
     def read(self, index: int) -> Sample:
@@ -160,7 +160,7 @@ class ShardReader:
 
 
 def stream(
-    source: Path | IO[bytes], split: str | None = "train", damaged: dict[str, str] | None = None
+    source: Path | io.IOBase, split: str | None = "train", damaged: dict[str, str] | None = None
 ) -> Iterator[Sample]:
     """Samples of a tar that can only be read forward: a pipe, standard input, a compressed file. No shuffling, no index.
 
@@ -186,11 +186,23 @@ def _facts_of(key: str, members: dict[str, bytes]) -> tuple[str, str, dict]:
     return str(info.get("source", "")), key, info
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def _permutation(count: int, seed: int, number: int, stream: int) -> np.ndarray:
-    found = np.random.default_rng([abs(seed), int(seed < 0), stream, number]).permutation(count)
+    found = np.random.default_rng([abs(seed), int(seed < 0), stream, number]).permutation(count).astype(np.int32)
     found.flags.writeable = False
     return found
+
+
+@lru_cache(maxsize=16)
+def _round(counts: tuple[int, ...], seed: int | None, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which source stands at each position of a round, and how many of it stand before there."""
+    which = np.repeat(np.arange(len(counts)), counts)
+    if seed is not None:
+        which = which[_permutation(ROUND, seed, number, 1)]
+    turn = np.empty(ROUND, dtype=np.int64)
+    for source, count in enumerate(counts):
+        turn[which == source] = np.arange(count)
+    return which, turn
 
 
 def _quota(shares: Mapping[str, float | int], sources: list[str]) -> dict[str, int]:

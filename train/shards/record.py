@@ -129,7 +129,7 @@ def outline(crs: CRS, transform: Affine, height: int, width: int) -> Any:
     return on_globe(lon, lat)
 
 
-def box_around(place: Place, gsd: float, height: int, width: int) -> Any:
+def box_around(place: Place, gsd: float | int, height: int, width: int) -> Any:
     """Footprint of a north-up picture of which only centre and gsd are known, in degrees."""
     half_lat = height * gsd / 2 / METRES_PER_DEGREE
     half_lon = width * gsd / 2 / METRES_PER_DEGREE / max(math.cos(math.radians(place.lat)), 1e-6)

@@ -59,10 +59,10 @@ class Cut:
 
     size: int = 256
     stride: int | None = None
-    gsd: float | None = None
+    gsd: float | int | None = None
     crs: Any = None
     bands: tuple[str, ...] = ()
-    scale: tuple[float, float] | str | None = None
+    scale: tuple[float | int, float | int] | str | None = None
     date_pattern: str | None = None
     align: bool = False
 
@@ -88,9 +88,17 @@ class Scene:
     warp: Resampling | None
     date: PartialDate
     sensor: str | None
-    scale: tuple[float, float] | None
+    scale: tuple[float | int, float | int] | None
     display: tuple[float, float] | None
+    alpha: bool = False
     notes: list[str] = field(default_factory=list)
+    _open: Any = field(default=None, repr=False, compare=False)
+    _stack: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
+
+    def close(self) -> None:
+        """Closes the file that :meth:`read` keeps open."""
+        self._stack.close()
+        self._open = None
 
     @property
     def picture(self) -> bool:
@@ -123,20 +131,27 @@ class Scene:
             record.more["display"] = [round(value, 6) for value in self.display]
         return record
 
-    def read(self, window: tuple[int, int], size: int) -> GeoImage:
-        """The pixels of a tile. Raises InputError: the file is damaged there."""
-        with ExitStack() as stack:
-            source: Any = stack.enter_context(open_dataset(self.path))
-            try:
+    def read(self, window: tuple[int, int], size: int) -> tuple[GeoImage, float]:
+        """The pixels of a tile, and the share of them that is empty: not valid, or in all bands 0 or the largest number of the type.
+
+        Raises:
+            InputError: the file is damaged there.
+        """
+        try:
+            if self._open is None:  # kept open: its blocks are shared by neighbouring tiles
+                self._open = self._stack.enter_context(open_dataset(self.path))
                 if self.warp is not None:
-                    source = stack.enter_context(_warped(source, self))
-                area = Window(window[1], window[0], size, size)
-                array = np.moveaxis(source.read(self.channels, window=area), 0, 2)
-                valid = source.dataset_mask(window=area) > 0
-            except RasterioError as error:
-                raise unreadable(self.path, error) from error
+                    self._open = self._stack.enter_context(_warped(self._open, self))
+            area = Window(window[1], window[0], size, size)
+            array = np.moveaxis(self._open.read(self.channels, window=area), 0, 2)
+            valid = np.ones(array.shape[:2], bool) if self.alpha else self._open.dataset_mask(window=area) > 0
+        except RasterioError as error:
+            raise unreadable(self.path, error) from error
         if array.dtype.kind == "f":
             valid = valid & np.isfinite(array).all(axis=2)
+        empty = ~valid | (array == 0).all(axis=2)
+        if array.dtype.kind == "u":
+            empty |= (array == np.iinfo(array.dtype).max).all(axis=2)
         bands = self.bands
         if self.scale is not None:
             low, high = self.scale
@@ -149,7 +164,8 @@ class Scene:
         elif array.dtype.name not in ("uint8", "uint16"):
             array = array.astype(np.float32)
         transform = None if self.transform is None else shifted(self.transform, *window)
-        return GeoImage(np.ascontiguousarray(array), bands, self.crs, transform, None if valid.all() else valid)
+        image = GeoImage(np.ascontiguousarray(array), bands, self.crs, transform, None if valid.all() else valid)
+        return image, float(empty.mean())
 
 
 def open_scene(path: Path, name: str, cut: Cut) -> Scene:
@@ -159,12 +175,13 @@ def open_scene(path: Path, name: str, cut: Cut) -> Scene:
         InputError: unreadable, a band that is not there, no CRS where one is needed, or a CRS that does not fit.
     """
     with open_dataset(path) as source:
-        every = [i for i, c in zip(source.indexes, source.colorinterp, strict=True) if c != ColorInterp.alpha]
-        if not every or any(source.dtypes[i - 1].startswith("complex") for i in every):
+        if not source.count or any(dtype.startswith("complex") for dtype in source.dtypes):
             raise InputError(f"{path.name} holds no bands of real numbers; leave it out")
-        named = read_bands(source, every)
-        channels = _choose(path.name, every, named, cut.bands)
-        bands = [named[every.index(i)] for i in channels]
+        named = read_bands(source, list(source.indexes))
+        opaque = [i for i, c in zip(source.indexes, source.colorinterp, strict=True) if c != ColorInterp.alpha]
+        channels = _choose(path.name, opaque, named, cut.bands)
+        alpha = not set(channels) <= set(opaque)
+        bands = [named[i - 1] for i in channels]
         dtypes = {source.dtypes[i - 1] for i in channels}
         crs = CRS.from_wkt(source.crs.to_wkt()) if source.crs else None
         transform = source.transform if crs is not None and source.transform != Affine.identity() else None
@@ -182,27 +199,28 @@ def open_scene(path: Path, name: str, cut: Cut) -> Scene:
     dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
     return Scene(
         path, safe_key(name), *grid[:4], channels, bands, dtype, grid[4], date, known.sensor,
-        None if isinstance(scale, str) else scale, display, grid[5],
+        None if isinstance(scale, str) else scale, display, alpha, grid[5],
     )  # fmt: skip
 
 
-def _choose(name: str, every: list[int], named: Sequence[Band], wanted: tuple[str, ...]) -> list[int]:
+def _choose(name: str, opaque: list[int], named: Sequence[Band], wanted: tuple[str, ...]) -> list[int]:
+    """Numbers of the bands to read. One that is marked as alpha is read only if it is asked for: some programs mark any fourth band so."""
     if not wanted:
-        roles = [band.role for band in named]
+        roles = {named[i - 1].role: i for i in reversed(opaque)}
         colours = ("red", "green", "blue")
-        return [every[roles.index(c)] for c in colours] if set(colours) <= set(roles) else every
+        return [roles[c] for c in colours] if set(colours) <= set(roles) else opaque
     chosen = []
     for one in wanted:
         if one.isdigit():
-            if int(one) not in every:
-                raise InputError(f"{name} has no band {one}; it has bands {every[0]} to {every[-1]}")
+            if not 1 <= int(one) <= len(named):
+                raise InputError(f"{name} has no band {one}; it has bands 1 to {len(named)}")
             chosen.append(int(one))
             continue
         known = [band.name.lower() for band in named], [band.role for band in named]
         found = next((names.index(one.lower()) for names in known if one.lower() in names), None)
         if found is None:
             raise InputError(f"{name} has no band {one!r}; it has {', '.join(b.name for b in named)}, or give numbers")
-        chosen.append(every[found])
+        chosen.append(found + 1)
     if len(set(chosen)) != len(chosen):
         raise InputError(f"bands {','.join(wanted)} name a band twice; name each once")
     return chosen

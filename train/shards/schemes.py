@@ -68,14 +68,12 @@ def diffusionsat_members(
 
     ``timestamp`` is written for whole dates only, as DiffusionSat has no unknown month or day.
     """
-    known = record.describe(split)
+    known, date = record.describe(split), record.acquisition.date
     about: dict[str, Any] = {
         "img_filename": record.path.name,
         "gsd": known.get("gsd_m"),
         "cloud_cover": None if "cloud_cover" not in known else 100 * known["cloud_cover"],
-        "timestamp": f"{known['date']}T00:00:00Z"
-        if record.acquisition.date.day and record.acquisition.date.year
-        else None,
+        "timestamp": f"{date}T00:00:00Z" if date.year and date.month and date.day else None,
         **{
             name: known.get(name)
             for name in (

@@ -15,7 +15,7 @@ from pyproj import CRS
 from ...errors import InputError
 from ...geo.crs import crs_text, ground_sampling_distance, parse_crs, to_lonlat
 from ...geo.raster import open_dataset
-from ...types import Acquisition, Place
+from ...types import Acquisition, PartialDate, Place
 from .record import Record, box_around, date_in, on_globe, outline, safe_key
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
@@ -124,7 +124,7 @@ def _record(values: Mapping[str, Any], path: Path, key: str, reading: Reading, g
     )
     gsd = values.get("gsd", values.get("gsd_m"))
     gsd = base.acquisition.gsd if gsd is None else _float(gsd, "gsd")
-    date = base.acquisition.date or values.get("date")
+    date = base.acquisition.date or _date(values.get("date"))
     if not date and reading.date_pattern:
         date = date_in(path.stem, reading.date_pattern)
     if georeference is not None:
@@ -290,6 +290,13 @@ def _float(value: Any, what: str) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise InputError(f"{what} is {value!r}; give a number") from None
+
+
+def _date(value: Any) -> PartialDate:
+    """A date as a CSV, JSON, GDAL or Arrow gives it: text, number of a year, date or numpy.datetime64."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of years with gaps
+    return PartialDate.parse(None if value is None else str(value))
 
 
 def _text(value: Any) -> str | None:
