@@ -1,8 +1,10 @@
 """``gensat train``: lists recipes, checks what is asked, trains, and says where the weights are."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -107,3 +109,15 @@ def test_errors_are_at_most_three_lines_and_exit_2(words, message, tmp_path, cap
     err = capsys.readouterr().err
     assert message in err and len(err.splitlines()) <= 3 and "Traceback" not in err
     assert not (tmp_path / "run").exists(), "nothing is written before everything is checked"
+
+
+def test_the_recipes_and_keys_that_the_documentation_names_are_there():
+    text = (Path(__file__).resolve().parents[1] / "docs" / "training.md").read_text()
+    found = re.findall(r"(?:gensat train|-m gensat\.train\.finetune) ([a-z]\w*) ((?:[\w.]+=\S+ ?)+)", text)
+    assert len(found) >= 4
+    for name, values in found:
+        load_recipe(name, [v for v in values.split() if not v.startswith("-")])
+    for keys in re.findall(r"`([a-z_.]+)=[\w.]*`", text):
+        assert any(OmegaConf.select(load_recipe(name), keys, default="no") != "no" for name in ("lora", "distill")), (
+            keys
+        )

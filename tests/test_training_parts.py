@@ -289,3 +289,12 @@ def test_the_json_lines_are_json(tmp_path):
     Trainer(linear(), tiny(tmp_path, tensorboard=False)).run(fit)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {"step", "loss", "lr", "samples_per_s"} == set(lines[0]) and not (tmp_path / "tensorboard").exists()
+
+
+@pytest.mark.slow
+def test_the_training_benchmark_runs(capsys, monkeypatch):
+    from benchmarks import training
+
+    monkeypatch.setattr("sys.argv", ["training", "--side", "64", "--batch", "2", "--runs", "1"])
+    training.main()
+    assert "example with kept latents" in capsys.readouterr().out
