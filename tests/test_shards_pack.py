@@ -24,13 +24,14 @@ from shard_toys import jpeg, png, rows_and_columns, scene
 from gensat.errors import InputError
 from gensat.geo.classes import WATER
 from gensat.train.shards import ShardReader
+from gensat.train.shards.check import check
 from gensat.train.shards.pack import RECEIPT, SPLIT, STATE, run
 from gensat.train.shards.places import Holdout
 from gensat.train.shards.plan import Options, plan
 from gensat.train.shards.record import Record, date_in
 from gensat.train.shards.scenes import Cut
 from gensat.train.shards.tables import Reading
-from gensat.types import Acquisition, PartialDate
+from gensat.types import Acquisition, GeoImage, PartialDate
 
 
 def options(
@@ -664,3 +665,44 @@ def test_png_and_mask_folders(tmp_path):
     assert [np.unique(s.layout).tolist() for s in ShardReader(tmp_path / "out").samples()] == [[1], [2]]
     os.remove(tmp_path / "mask" / "1.png")
     assert pack(tmp_path / "img", tmp_path / "out2", layout=tmp_path / "mask")["layouts"] == 1
+
+
+def test_images_of_our_own_keep_what_they_know_and_that_they_are_synthetic(tmp_path):
+    made = {"synthetic": True, "prompt": "a harbor", "place": {"lon": 15.0, "lat": 45.0}}
+    (tmp_path / "made").mkdir()
+    for suffix in ("png", "jpg", "tif"):
+        image = GeoImage(
+            np.full((32, 32, 3), 99, np.uint8),
+            crs="EPSG:32633",
+            transform=Affine(2, 0, 500_000, 0, -2, 5_000_000),
+            acquisition=Acquisition(2.0, "2017-08", 0.5, "aerial"),
+            provenance=made,
+        )
+        image.save(tmp_path / "made" / f"{suffix}.{suffix}")
+    Image.new("RGB", (8, 8)).save(tmp_path / "made" / "contact_sheet.png")
+    pack(tmp_path / "made", tmp_path / "out", kind="pictures")
+    found = facts(tmp_path / "out")
+    assert set(found) == {"png", "jpg", "tif"}
+    for known in found.values():
+        assert known["synthetic"] is True and known["caption"] == "a harbor" and known["gsd_m"] == 2
+        assert known["crs"] == "EPSG:32633" and known["date"] == "2017-08" and known["cloud_cover"] == 0.5
+        assert known["lon"] == pytest.approx(15.0004, abs=1e-4)
+
+
+def test_captions_may_hold_line_breaks_and_commas(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg((1, 2, 3)))
+    (tmp_path / "t.csv").write_text('file,caption\na.jpg,"two lines,\nand a comma"\n')
+    pack(tmp_path / "t.csv", tmp_path / "out")
+    assert [known["caption"] for known in facts(tmp_path / "out").values()] == ["two lines,\nand a comma"]
+
+
+def test_bounds_cross_the_antimeridian_as_in_geojson(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg((1, 2, 3) if name == "a" else (200, 9, 9), (64, 64)))
+    (tmp_path / "t.csv").write_text("file,lon,lat,gsd,split\na.jpg,179.9999,0,10,train\nb.jpg,-179.99,0,10,test\n")
+    pack(tmp_path / "t.csv", tmp_path / "out")
+    west, south, east, north = facts(tmp_path / "out")["a"]["bounds"]
+    assert 179.99 < west < 180 and -180 < east < -179.99 and -0.01 < south < 0 < north < 0.01
+    assert check([tmp_path / "out"]).clean
+    (tmp_path / "t.csv").write_text("file,lon,lat,gsd,split\na.jpg,179.9999,0,10,train\nb.jpg,-179.9999,0,10,test\n")
+    assert pack(tmp_path / "t.csv", tmp_path / "out2")["left_out"] == {"overlaps a held-out tile": 1}

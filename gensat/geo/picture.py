@@ -81,7 +81,7 @@ def read_picture(path: Path) -> GeoImage:
     try:
         with Image.open(path) as picture:
             picture.load()
-            tags = _read_tags(picture)
+            tags = read_tags(picture)
             upright = ImageOps.exif_transpose(picture)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
@@ -141,7 +141,8 @@ def _exif(image: GeoImage, tags: dict[str, str]) -> Image.Exif:
     return exif
 
 
-def _read_tags(picture: Image.Image) -> dict[str, str]:
+def read_tags(picture: Image.Image) -> dict[str, str]:
+    """The tags of an opened PNG or JPEG, ours and other text chunks; its pixels are not read."""
     tags: dict[str, Any] = dict(getattr(picture, "text", {}))
     comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
     if isinstance(comment, bytes) and comment.startswith(_ASCII + b"{"):

@@ -169,8 +169,10 @@ def _ground(sample: Sample, info: dict[str, Any]) -> Any:
             west, south, east, north = (float(v) for v in bounds)
         except (TypeError, ValueError):
             raise InputError(f"bounds is {bounds!r}, not west, south, east, north in degrees") from None
-        if not (-180 <= west <= east <= 180 and -90 <= south <= north <= 90):
+        across = east + 360 if west > east else east  # the antimeridian, as in GeoJSON
+        if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90 and across - west < 350):
             raise InputError(f"bounds {west:g} {south:g} {east:g} {north:g} is no box in degrees")
+        east = across
         if east - west < 180:
             return on_globe(np.array([west, east, east, west]), np.array([south, south, north, north]))
     if sample.place is not None and sample.acquisition.gsd is not None:

@@ -59,7 +59,7 @@ class Record:
 
     def describe(self, split: str) -> dict[str, Any]:
         """The json member: only what is known."""
-        west, south, east, north = (math.nan,) * 4 if self.footprint is None else shapely.bounds(self.footprint)
+        bounds = None if self.footprint is None else bounds_of(self.footprint)
         values = {
             "source": self.source,
             "lon": None if self.place is None else round(self.place.lon, 8),
@@ -72,7 +72,7 @@ class Record:
             "sensor": self.acquisition.sensor,
             "crs": self.crs,
             "transform": None if self.transform is None else [round(v, 9) for v in tuple(self.transform)[:6]],
-            "bounds": None if math.isnan(west) else [round(float(v), 8) for v in (west, south, east, north)],
+            "bounds": None if bounds is None else [round(v, 8) for v in bounds],
             "licence": self.licence,
             **self.more,
             "split": split,
@@ -136,6 +136,24 @@ def box_around(place: Place, gsd: float | int, height: int, width: int) -> Any:
     lon = place.lon + half_lon * np.array([-1, 1, 1, -1])
     lat = place.lat + half_lat * np.array([1, 1, -1, -1])
     return on_globe(lon, lat)
+
+
+def bounds_of(footprint: Any) -> tuple[float, float, float, float]:
+    """(west, south, east, north) in degrees; as in GeoJSON west is above east where it crosses the antimeridian."""
+    west, south, east, north = (float(v) for v in shapely.bounds(footprint))
+    if east - west > 180:
+        lon = shapely.get_coordinates(footprint)[:, 0]
+        west, east = float(lon[lon > 0].min()), float(lon[lon < 0].max())
+    return west, south, east, north
+
+
+def centre_of(footprint: Any) -> Place:
+    """The middle of an outline."""
+    west, south, east, north = bounds_of(footprint)
+    if west <= east:
+        point = shapely.centroid(footprint)
+        return Place(point.x, point.y)
+    return Place(((west + east + 360) / 2 + 180) % 360 - 180, (south + north) / 2)
 
 
 def on_globe(lon: np.ndarray, lat: np.ndarray) -> Any:

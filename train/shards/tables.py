@@ -1,7 +1,9 @@
 """What is to be packed, from a folder of pictures, a CSV table, or a GeoJSON or GeoParquet index."""
 
 import csv
+import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,16 +11,20 @@ from typing import Any
 
 import numpy as np
 import shapely
+from affine import Affine
 from PIL import Image
 from pyproj import CRS
 
 from ...errors import InputError
-from ...geo.crs import crs_text, ground_sampling_distance, parse_crs, to_lonlat
+from ...geo.crs import crs_text, ground_sampling_distance, parse_crs, pixel_to_world, to_lonlat
+from ...geo.picture import read_tags
+from ...geo.provenance import read_acquisition, read_provenance
 from ...geo.raster import open_dataset
 from ...types import Acquisition, PartialDate, Place
-from .record import Record, box_around, date_in, on_globe, outline, safe_key
+from .record import Record, box_around, centre_of, date_in, on_globe, outline, safe_key
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+SHEET = "contact_sheet.png"  # beside images that gensat made
 TABLES = (".csv", ".tsv", ".geojson", ".json", ".gpkg", ".parquet", ".geoparquet")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "img", "location"),
@@ -64,7 +70,9 @@ class Reading:
 def picture_folder(folder: Path, reading: Reading, bad: dict[str, str], *, rasters: bool = False) -> Iterator[Record]:
     """Records of the pictures below a folder (GeoTIFFs too with ``rasters``), each with its .json and .txt beside it; what is wrong goes to ``bad``."""
     suffixes = (*PICTURES, ".tif", ".tiff") if rasters else PICTURES
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith(".")):
+    for path in sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.name != SHEET
+    ):
         name = path.relative_to(folder)
         try:
             values = _sidecar(path)
@@ -112,47 +120,58 @@ def table(path: Path, reading: Reading, bad: dict[str, str]) -> Iterator[Record]
             bad[label] = str(error)
 
 
+@dataclass(frozen=True)
+class _Header:
+    """What a file says of itself: (height, width), georeference, tags."""
+
+    size: tuple[int, int]
+    crs: CRS | None
+    transform: Affine | None
+    tags: Mapping[str, str]
+
+
 def _record(values: Mapping[str, Any], path: Path, key: str, reading: Reading, geometry: Any = None) -> Record:
-    base = reading.base
+    """What a row or sidecar says goes before what the file says of itself (our own images know all), and that before the base."""
+    base, header = reading.base, _look(path)
+    own, made = read_acquisition(header.tags), read_provenance(header.tags)
     record = Record(key, path, str(values.get("source") or base.source))
-    record.size, georeference = _look(path)
-    cloud = values.get("cloud_cover")
-    cloud = (
-        base.acquisition.cloud_cover
-        if cloud is None
-        else _float(cloud, "cloud cover") / (100 if reading.cloud_percent else 1)
-    )
-    gsd = values.get("gsd", values.get("gsd_m"))
-    gsd = base.acquisition.gsd if gsd is None else _float(gsd, "gsd")
-    date = base.acquisition.date or _date(values.get("date"))
+    record.size = header.size
+    known = base.acquisition
+    cloud = known.cloud_cover if own.cloud_cover is None else own.cloud_cover
+    if "cloud_cover" in values:
+        cloud = _float(values["cloud_cover"], "cloud cover") / (100 if reading.cloud_percent else 1)
+    given = values.get("gsd", values.get("gsd_m"))
+    gsd = _float(given, "gsd") if given is not None else own.gsd or known.gsd
+    date = known.date or _date(values.get("date")) or own.date
     if not date and reading.date_pattern:
         date = date_in(path.stem, reading.date_pattern)
-    if georeference is not None:
-        crs, transform = georeference
-        record.crs, record.transform = crs_text(crs), transform
-        record.footprint = outline(crs, transform, *record.size)
-        gsd = ground_sampling_distance(crs, transform, *record.size) or gsd
-        lon, lat = to_lonlat(
-            crs, transform.c + transform.a * record.size[1] / 2, transform.f + transform.e * record.size[0] / 2
-        )
-        record.place = Place(float(lon), float(lat)) if np.isfinite(lon) and np.isfinite(lat) else None
-    lon_, lat_ = values.get("lon"), values.get("lat")
-    if (lon_ is None) != (lat_ is None):
+    if header.crs is not None and header.transform is not None:
+        record.crs, record.transform = crs_text(header.crs), header.transform
+        record.footprint = outline(header.crs, header.transform, *record.size)
+        gsd = ground_sampling_distance(header.crs, header.transform, *record.size) or gsd
+        middle = pixel_to_world(header.transform, record.size[1] / 2, record.size[0] / 2)
+        lon, lat = (float(v) for v in to_lonlat(header.crs, *middle))
+        record.place = Place(lon, lat) if math.isfinite(lon) and math.isfinite(lat) else None
+    elif "place" in made:
+        record.place = Place.from_dict(made["place"])
+    if ("lon" in values) != ("lat" in values):
         raise InputError("only one of lon and lat is given; give both or none")
-    if lon_ is not None and lat_ is not None:
-        record.place = Place(_float(lon_, "lon"), _float(lat_, "lat"))
+    if "lon" in values:
+        record.place = Place(_float(values["lon"], "lon"), _float(values["lat"], "lat"))
     elif geometry is not None and record.place is None:
-        centre = shapely.centroid(geometry)
-        record.place = Place((centre.x + 180) % 360 - 180, centre.y)
-    record.acquisition = Acquisition(gsd, date or None, cloud, _text(values.get("sensor")) or base.acquisition.sensor)
+        record.place = Place(geometry.x, geometry.y) if geometry.geom_type == "Point" else centre_of(geometry)
+    sensor = _text(values.get("sensor")) or own.sensor or known.sensor
+    record.acquisition = Acquisition(gsd, date or None, cloud, sensor)
     if record.footprint is None and geometry is not None and shapely.get_dimensions(geometry) == 2:
         record.footprint = geometry
     if record.footprint is None and record.place is not None and gsd is not None:
         record.footprint = box_around(record.place, gsd, *record.size)
     record.klass = _text(values.get("class")) or base.klass
-    record.caption = _text(values.get("caption")) or base.caption
+    record.caption = _text(values.get("caption")) or _text(made.get("prompt")) or base.caption
     record.licence = _text(values.get("licence")) or base.licence
     record.layout = values.get("layout") or base.layout
+    if made.get("synthetic") is True or values.get("synthetic") is True:
+        record.more["synthetic"] = True
     if "split" in values:
         record.split = _SPLITS.get(str(values["split"]).strip().lower())
         if record.split is None:
@@ -160,26 +179,23 @@ def _record(values: Mapping[str, Any], path: Path, key: str, reading: Reading, g
     return record
 
 
-def _look(path: Path) -> tuple[tuple[int, int], tuple[CRS, Any] | None]:
-    """(height, width) of a picture, and CRS and transform if it has them, by its header alone."""
+def _look(path: Path) -> _Header:
+    """What the header of a file says; its pixels are not read."""
     if not path.is_file():
         raise InputError(f"{path.name} does not exist")
     if path.suffix.lower() in (".tif", ".tiff"):
         with open_dataset(path) as source:
-            placed = (
-                source.crs is not None
-                and not source.transform.is_identity
-                and source.transform.b == 0
-                and source.transform.e < 0
-            )
-            return (source.height, source.width), (
-                CRS.from_wkt(source.crs.to_wkt()),
-                source.transform,
-            ) if placed else None
+            t, size = source.transform, (source.height, source.width)
+            placed = source.crs is not None and not t.is_identity and t.b == 0 and t.e < 0
+            crs = CRS.from_wkt(source.crs.to_wkt()) if placed else None
+            return _Header(size, crs, t if placed else None, source.tags())
     try:
         with Image.open(path) as picture:
-            return (picture.height, picture.width), None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            tags = read_tags(picture)
+            numbers = json.loads(tags["GEO_TRANSFORM"]) if "GEO_TRANSFORM" in tags else None
+            transform = None if numbers is None else Affine(*numbers)
+            return _Header((picture.height, picture.width), parse_crs(tags.get("GEO_CRS")), transform, tags)
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
         raise InputError(f"{path.name} is no image that can be read") from error
 
 
@@ -209,7 +225,7 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
         dialect: Any = "excel-tab" if path.suffix == ".tsv" else csv.Sniffer().sniff(head.splitlines()[0], ",;\t|")
     except (csv.Error, IndexError):
         dialect = "excel"
-    for row in csv.DictReader(text.splitlines(), dialect=dialect):
+    for row in csv.DictReader(io.StringIO(text, newline=""), dialect=dialect):
         yield {str(name).strip(): value for name, value in row.items() if name is not None}
 
 
