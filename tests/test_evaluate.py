@@ -11,10 +11,10 @@ from toys import toy_pipeline
 from gensat.errors import InputError
 from gensat.metrics.base import Measurement
 from gensat.train.evaluation import words
-from gensat.train.evaluation.networks import Networks
+from gensat.train.evaluation.networks import LeftOut, Networks
 from gensat.train.evaluation.parts import OF_A_MODEL, OF_FOLDERS, PARTS, check_parts
 from gensat.train.evaluation.pictures import find_pictures
-from gensat.train.evaluation.places import PLACES, inside
+from gensat.train.evaluation.places import PLACES, inside, known_places, project_region
 from gensat.train.evaluation.session import Evaluation, Sides, asked_from, bucketed, by_shape, evenly
 from gensat.train.response import changes, condition_changes
 from gensat.train.sources import Sample
@@ -201,8 +201,11 @@ def test_many_bands_are_compared_by_their_spectra(tmp_path):
     assert bands["spectral_angle"]["value"] == pytest.approx(0, abs=0.01)  # twice as bright, the same colour
     assert bands["ergas"]["value"] > 50 and len(bands["psnr_bands"]["per_band"]) == 6
     GeoImage(np.zeros((40, 40, 5), np.uint16)).save(tmp_path / "fake" / "0.tif", overwrite=True)
-    with pytest.raises(InputError, match=r"0.tif .* cannot be compared"):
-        of_folders(tmp_path / "real", tmp_path / "fake", tmp_path / "out").run(["pairs"])
+    again = of_folders(tmp_path / "real", tmp_path / "fake", tmp_path / "out").run(["pairs"])
+    assert (
+        "1 of 5 pairs differ in size, bands or type, first 0.tif (40 x 40, 5 bands" in again.left_out["pairs / unlike"]
+    )
+    assert again.figures["pairs"]["bands"]["ergas"]["n"] == 4
 
 
 # -- models -------------------------------------------------------------------------------------------------------------
@@ -237,6 +240,46 @@ def test_a_model_is_measured_on_a_users_own_samples(tmp_path, monkeypatch):
     assert {"asked", "made", "relations"} <= set(report.pictures)
     with pytest.raises(InputError, match="give --count 8 or less"):
         of_model(tmp_path, samples, count=9).run(["distribution"])
+
+
+class ManyMeans(MeanColours):
+    """As many features as Frechet-64 and the places need."""
+
+    name, num_features = "mean-colours@5", 75
+
+    def __call__(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 5).flatten(1)
+
+
+def of_places(count, seed):
+    """Samples of the project's places, each place in a colour of its own."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for i, (source, (w, s, e, n)) in enumerate(PLACES.values()):
+        for j in range(count):
+            image = (rng.integers(0, 60, (64, 64, 3)) + 25 * i).astype(np.uint8)
+            out.append(Sample(source, f"{source}-{i}-{j}", image, "words", place=Place((w + e) / 2, (s + n) / 2)))
+    return out
+
+
+def test_the_projects_places_are_told_apart_by_their_real_images(tmp_path):
+    evaluation = of_model(tmp_path, of_places(3, 1), train=of_places(12, 0), project=True)
+    evaluation.networks.features = ManyMeans()
+    figures = known_places(evaluation, each=2, size=64)
+    for title in ("gsd 0.5 m for all", "gsd unknown"):
+        assert figures[title]["n"] == 2 * len(PLACES) and figures[title]["ceiling"] == [1.0, 1.0]
+    assert sum(figures["500 km from Houston, gsd unknown"].values()) == 2
+    assert project_region(Place(-95.4, 29.7)) == "Houston" and project_region(Place(0, 0)) is None
+    without = of_model(tmp_path, of_places(3, 1), train=of_places(12, 0)[:12], project=True)
+    with pytest.raises(LeftOut, match="hold none of Uganda"):
+        known_places(without)
+
+
+def test_layouts_are_read_back_and_real_images_beside_them(tmp_path):
+    layout = np.full((64, 64), 5, np.uint8)
+    samples = [sample("own", i, 64, layout=layout) for i in range(2)]
+    figures = of_model(tmp_path, samples).run(["layout"]).figures["layout"]
+    assert set(figures) == {"with layout", "without", "real images"} and figures["without"]["n"] == 2
 
 
 def test_each_condition_that_a_model_takes_is_told_in_two_ways_and_the_change_measured():

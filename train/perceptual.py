@@ -264,6 +264,8 @@ def train(recipe: DictConfig) -> Outcome:
         apart = channel_differences(backbone.pyramid(tensors(same[:half])), backbone.pyramid(tensors(same[-half:])))
     weights = weights / (apart @ weights).quantile(0.5)
     report: dict = {
+        "penalty": penalty,
+        "by penalty": scores,
         "images": len(seen_images),
         "questions": {k: len(q) for k, q in seen.questions.items()},
         "heldout": {},

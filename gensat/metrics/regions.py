@@ -63,14 +63,12 @@ def by_region(
     return RegionMeasurement(
         f"{one.metric} by region",
         sum(values.values()) / len(values),
-        sum(map(len, enough.values())),
+        sum(m.n for m in each.values()),
         one.extractor,
         None,
         one.confidence,
-        per_region={
-            name: {"value": m.value, "n": len(enough[name]), "interval": m.interval} for name, m in each.items()
-        },
-        smallest=min(enough, key=lambda name: len(enough[name])),
+        per_region={name: {"value": m.value, "n": m.n, "interval": m.interval} for name, m in each.items()},
+        smallest=min(each, key=lambda name: each[name].n),
         lowest=min(values, key=lambda name: values[name]),
         highest=max(values, key=lambda name: values[name]),
         too_few={name: len(r) for name, r in sorted(rows.items()) if name not in enough},

@@ -89,8 +89,8 @@ class Networks:
         """GeoCLIP or PLONK, where weights were given. Raises LeftOut."""
         if self.geolocator_name is None:
             raise LeftOut(
-                "needs a geolocator; give --geolocator geoclip:CLIP_FOLDER or plonk:FOLDER,DINOV2_FOLDER (the probe on "
-                "real images of the places is used meanwhile)"
+                "needs a geolocator; give --geolocator geoclip:CLIP_FOLDER or plonk:FOLDER,DINOV2_FOLDER (meanwhile "
+                "regions tells by real images which one an image looks like)"
             )
         return load_geolocator(self.geolocator_name, device=self.device)
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import InputError
 from ...metrics.reconstruction import psnr_each, ssim_each, summarise
 from ...metrics.spectral import (
     ergas_each,
@@ -20,7 +19,6 @@ from ...metrics.spectral import (
 from ...models.features import to_tensor
 from ...types import GeoImage
 from .networks import LeftOut
-from .pictures import Picture
 from .session import CONFIDENCE, Evaluation, by_shape
 
 _WIDTH = {"uint8": 255.0, "uint16": 10000.0}  # of the value range: 16 bit is read as reflectance times 10,000
@@ -54,9 +52,12 @@ def pairs(run: Evaluation) -> dict:
     bands: dict[str, list[Tensor]] = {}
     names: tuple[str, ...] = ()
     shown: list[np.ndarray] = []
+    unlike: list[str] = []
     for real, fake in found:
         a, b = real.image(), fake.image()
-        same_bands(real, fake, a, b)
+        if a.array.shape != b.array.shape or a.array.dtype != b.array.dtype:
+            unlike.append(f"{fake.path.name} ({shape(b)}, the real one {shape(a)})")
+            continue
         x, y = real.rgb() if a.array.dtype == np.uint8 else None, fake.rgb() if b.array.dtype == np.uint8 else None
         if x is not None and y is not None:
             for name, values in compared(run, to_tensor([y]), to_tensor([x])).items():
@@ -67,6 +68,11 @@ def pairs(run: Evaluation) -> dict:
                 bands.setdefault(name, []).append(values)
         if len(shown) < 24:
             shown += [real.rgb(), fake.rgb()]
+    if unlike:
+        why = f"{len(unlike)} of {len(found)} pairs differ in size, bands or type, first {unlike[0]}; make them alike"
+        if len(unlike) == len(found):
+            raise LeftOut(why)
+        run.leave_out("pairs / unlike", why)
     figures: dict[str, Any] = {"images": summed(run, each)} if each else {}
     if bands:
         figures["bands"] = {
@@ -109,15 +115,6 @@ def summed(run: Evaluation, each: dict[str, list[Tensor]]) -> list[dict]:
         ).to_dict()
         for name, values in each.items()
     ]
-
-
-def same_bands(real: Picture, fake: Picture, a: GeoImage, b: GeoImage) -> None:
-    """Raises InputError, with the files' names, for images that cannot be compared value by value."""
-    if a.array.shape != b.array.shape or a.array.dtype != b.array.dtype:
-        raise InputError(
-            f"{real.path} ({shape(a)}) and {fake.path} ({shape(b)}) cannot be compared; "
-            "give pairs of one size, band count and type"
-        )
 
 
 def shape(image: GeoImage) -> str:

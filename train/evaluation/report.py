@@ -10,6 +10,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...files import write_bytes
+from ...metrics.regions import FEWEST
 
 FIGURES, TABLE, PAGE = "figures.json", "report.md", "index.html"
 _ABOUT = ("model", "about", "left out", "pictures")  # keys of the JSON that are no parts
@@ -91,8 +92,9 @@ def measurements(figures: Any, name: str = "") -> Iterator[tuple[str, dict[str, 
 def as_row(name: str, m: Mapping[str, Any]) -> Row:
     """A measurement as a line: what, figure with its interval, N, extractor, what belongs beside it."""
     beside = ", ".join(f"{k.replace('_', ' ')} {short(m[k])}" for k in _BESIDE if m.get(k) not in (None, "", {}))
-    last = name.rpartition(" / ")[2]
-    title = name if last == m["metric"] else f"{name}: {m['metric']}"
+    above, _, last = name.rpartition(" / ")
+    same = last and str(m["metric"]).startswith(last)  # "frechet_64: frechet_64 (forced)" says it twice
+    title = f"{name}: {m['metric']}" if not same else f"{above} / {m['metric']}" if above else str(m["metric"])
     return Row(title, figure(m), str(m["n"]), m.get("extractor") or "", beside)
 
 
@@ -146,5 +148,7 @@ def region_tables(report: Report) -> Iterator[tuple[str, tuple[str, ...], list[t
             (region + (" (fewest)" if region == m["smallest"] else ""), figure(one), str(one["n"]))
             for region, one in m["per_region"].items()
         ]
-        lines += [(f"{region} (too few to measure)", "", str(n)) for region, n in m.get("too_few", {}).items()]
+        lines += [
+            (f"{region} (fewer than {FEWEST} on a side)", "", str(n)) for region, n in m.get("too_few", {}).items()
+        ]
         yield f"{name}: {m['metric']}", ("region", "figure", "N"), lines
