@@ -282,6 +282,20 @@ def test_layouts_are_read_back_and_real_images_beside_them(tmp_path):
     assert set(figures) == {"with layout", "without", "real images"} and figures["without"]["n"] == 2
 
 
+def test_a_model_is_asked_for_no_more_than_it_takes(tmp_path):
+    acquisition = Acquisition(gsd=1e4, date="2020-01-02", sensor="landsat-8")
+    samples = [sample("own", i, 64, place=Place(10.0, 50.0), acquisition=acquisition) for i in range(5)]
+    evaluation = of_model(tmp_path, samples, count=5)
+    told = evaluation.told(samples[0])
+    assert told["sensor"] is None and told["gsd"] is None and str(told["date"]) == "2020-01-02"
+    assert set(evaluation.report.left_out) == {"asked / sensor landsat-8", "asked / gsd"}
+    assert len(evaluation.sides.fake) == 5
+    known = evaluation.told(
+        sample("own", 1, 64, acquisition=Acquisition(gsd=0.5, sensor="aerial"), place=Place(10, 50))
+    )
+    assert known["sensor"] == "aerial" and known["canvas"].place.lat == pytest.approx(50, abs=1e-3)
+
+
 def test_each_condition_that_a_model_takes_is_told_in_two_ways_and_the_change_measured():
     figures = condition_changes(toy_pipeline(), count=2, confidence=None, num_inference_steps=2)
     assert set(figures) == {*changes(), "another seed", "the same again"}

@@ -88,7 +88,7 @@ def of_models(
     for name, folder in folders.items():
         pipe = load(folder, device=device, dtype=dtype)
         pipe.set_progress_bar_config(disable=True)
-        native = pipe.spec.native_size
+        sizes = pipe.spec.native_size, pipe.spec.size_limits[0]
         if samples is None:
             if root is not None:
                 samples = load_samples(root, "heldout"), load_samples(root, "train")
@@ -102,8 +102,8 @@ def of_models(
             Evaluation(
                 out / name if len(folders) > 1 else out,
                 pipe=pipe,
-                heldout=[bucketed(s, native) for s in heldout],
-                train=None if trained is None else [bucketed(s, native) for s in trained],
+                heldout=[bucketed(s, *sizes) for s in heldout],
+                train=None if trained is None else [bucketed(s, *sizes) for s in trained],
                 networks=networks,
                 project=root is not None,
                 count=count,

@@ -183,17 +183,36 @@ class Evaluation:
         """One image for each sample, from its caption, place and acquisition (and its layout)."""
         made = []
         for i, s in enumerate(asked):
-            a, side = s.acquisition, s.image.shape[0]
-            about: dict[str, Any] = {"date": a.date, "cloud_cover": a.cloud_cover, "sensor": a.sensor}
-            if s.place is not None and a.gsd is not None:
-                about["canvas"] = Canvas.around(s.place, a.gsd, side, side)
-            else:
-                about |= {"width": side, "height": side, "gsd": a.gsd}
-            out = self.pipe(s.caption, layout=s.layout if layouts else None, seed=self.seed + i, **about, **self.call)
+            layout = s.layout if layouts else None
+            out = self.pipe(layout=layout, seed=self.seed + i, **self.told(s), **self.call)
             made.append(out.scenes[0].array)
             if i % 40 == 39:
                 self.say(f"  {i + 1} of {len(asked)}")
         return made
+
+    def told(self, sample: Sample) -> dict[str, Any]:
+        """What of a sample the model can be asked for; what it cannot take is left out, and that is said once."""
+        spec, a, side = self.pipe.spec, sample.acquisition, sample.image.shape[0]
+        about: dict[str, Any] = {"date": a.date, "cloud_cover": a.cloud_cover, "sensor": a.sensor}
+        encoder = getattr(self.pipe, "acquisition_encoder", None)
+        if "acquisition" not in spec.signals:
+            if any(v is not None for v in about.values()):
+                self.leave_out("asked / date, clouds, sensor", "the model does not take them; asked for without")
+            about = {}
+        elif a.sensor and encoder is not None and a.sensor not in encoder.config["sensors"]:
+            self.leave_out(f"asked / sensor {a.sensor}", "the model does not know it; asked for without")
+            about["sensor"] = None
+        gsd, (low, high) = a.gsd, spec.gsd_range
+        if gsd is not None and not low <= gsd <= high:
+            self.leave_out(
+                "asked / gsd", f"images outside {low:g} to {high:g} m, the model's range, were asked for without"
+            )
+            gsd = None
+        if sample.place is not None and gsd is not None:
+            about["canvas"] = Canvas.around(sample.place, gsd, side, side)
+        else:
+            about |= {"width": side, "height": side, "gsd": gsd}
+        return {"prompt": sample.caption if "prompt" in spec.signals else "", **about}
 
     def at(self, place: Place | None, gsd: float | None, count: int, size: int) -> list[np.ndarray]:
         """``count`` images of a place and gsd (each None = unknown), nothing else known."""
@@ -246,12 +265,12 @@ def asked_from(samples: Sequence[Sample], count: int) -> list[Sample]:
     return (first + (evenly(rest, count - len(first)) if count > len(first) else []))[:count]
 
 
-def bucketed(sample: Sample, native: int = 256) -> Sample:
-    """The sample as a square of a side that a model makes: ``native`` pixels, or half of it where the image is small;
-    its gsd follows.
+def bucketed(sample: Sample, native: int = 256, smallest: int = 0) -> Sample:
+    """The sample as a square of a side that a model makes: ``native`` pixels, or half of it (``smallest`` at least) where
+    the image is small; its gsd follows.
     """
     side = min(sample.image.shape[:2])
-    size = native if side > 0.625 * native else native // 2
+    size = native if side > 0.625 * native else max(native // 2, smallest)
     a = sample.acquisition
     gsd = None if a.gsd is None else a.gsd * side / size
     layout = None if sample.layout is None else resized(sample.layout[:side, :side], size, nearest=True)
