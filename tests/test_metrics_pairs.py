@@ -174,3 +174,26 @@ def test_perceptual_values_are_summed_up_with_their_network():
     assert (result.worst, result.best) == (pytest.approx(0.3), pytest.approx(0.1))
     with pytest.raises(InputError, match="not finite"):
         summarise("elpd", torch.tensor([0.1, math.nan]))
+
+
+@pytest.mark.data
+def test_figures_of_real_images_get_worse_with_blur(elpd):
+    from scipy.ndimage import gaussian_filter
+
+    from gensat.metrics.base import extract
+    from gensat.metrics.mmd import gaussian_mmd
+    from gensat.models.features import to_tensor
+    from gensat.train.data import load_samples
+
+    images = [
+        s.image for s in load_samples(None, "heldout", sources=["ucmerced"])[::16] if s.image.shape == (256, 256, 3)
+    ]
+    network = EfficientNetLite0.from_installed(size=224)
+    real, apart, far = extract(network, images), [], []
+    for sigma in (0, 1, 2, 4):
+        made = [gaussian_filter(x, (sigma, sigma, 0)) for x in images]
+        far.append(gaussian_mmd(real, extract(network, made)).value)
+        with torch.inference_mode():
+            apart.append(float(elpd(to_tensor(made[:4]), to_tensor(images[:4])).mean()))
+    assert apart[0] == 0 and far[0] == pytest.approx(0, abs=1e-9)
+    assert apart == sorted(apart) and far == sorted(far)

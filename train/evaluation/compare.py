@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .report import Report, figure, measurements, short, table
+from .report import Report, figure, measurements, short, table, title
 
 LOWER = frozenset(
     {"frechet_64", "frechet", "kernel_distance", "cmmd", "gaussian_mmd", "elpd", "lpips", "spectral_angle", "ergas",
@@ -67,7 +67,7 @@ def compare(new: Report, old: Report) -> list[Difference]:
         was = before.get((name, m["metric"]))
         if was is None or any(name.endswith(end) for end in NOT_THE_MODEL):
             continue
-        out.append(_difference(f"{name}: {m['metric']}", m, was, other_data))
+        out.append(_difference(title(name, m), m, was, other_data))
     return out
 
 

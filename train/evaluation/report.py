@@ -92,10 +92,15 @@ def measurements(figures: Any, name: str = "") -> Iterator[tuple[str, dict[str, 
 def as_row(name: str, m: Mapping[str, Any]) -> Row:
     """A measurement as a line: what, figure with its interval, N, extractor, what belongs beside it."""
     beside = ", ".join(f"{k.replace('_', ' ')} {short(m[k])}" for k in _BESIDE if m.get(k) not in (None, "", {}))
+    return Row(title(name, m), figure(m), str(m["n"]), m.get("extractor") or "", beside)
+
+
+def title(name: str, m: Mapping[str, Any]) -> str:
+    """Where a measurement stands and what it is, once where the two begin alike ("frechet_64" and its metric)."""
     above, _, last = name.rpartition(" / ")
-    same = last and str(m["metric"]).startswith(last)  # "frechet_64: frechet_64 (forced)" says it twice
-    title = f"{name}: {m['metric']}" if not same else f"{above} / {m['metric']}" if above else str(m["metric"])
-    return Row(title, figure(m), str(m["n"]), m.get("extractor") or "", beside)
+    if not last or not str(m["metric"]).startswith(last):
+        return f"{name}: {m['metric']}"
+    return f"{above} / {m['metric']}" if above else str(m["metric"])
 
 
 def figure(m: Mapping[str, Any]) -> str:
@@ -111,6 +116,8 @@ def figure(m: Mapping[str, Any]) -> str:
 def short(value: Any) -> str:
     """A number to three digits; lists and dictionaries of them in one line."""
     if isinstance(value, float):
+        if abs(value) < 1e-9:
+            return "0"
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {short(v)}" for k, v in value.items())
