@@ -18,6 +18,7 @@ from shard_toys import about, jpeg, npy, png, shard, write_tar
 from torch.utils.data import DataLoader, Dataset
 
 from gensat.errors import InputError
+from gensat.geo.legend import LEGENDS, Legend
 from gensat.train import tars
 from gensat.train.data import read_samples
 from gensat.train.shards import ShardReader, find_shards, open_index, stream
@@ -399,3 +400,12 @@ def test_pre_and_post_of_the_data_folder_are_two_samples():
     pre, post = reader.at(0), reader.at(1)
     assert pre.key.endswith(".pre") and post.key == pre.key.replace(".pre", ".post")
     assert pre.caption != post.caption and pre.place == post.place and pre.acquisition.date.year == 2017
+
+
+def test_a_legend_reads_bytes_as_it_reads_other_integers():
+    codes = np.random.default_rng(0).integers(0, 5, (40, 30))
+    for legend in (LEGENDS["landcover.ai"], Legend("part", {1: 3}, default=1)):
+        assert np.array_equal(legend.to_classes(codes.astype(np.uint8)), legend.to_classes(codes))
+    for kind in (np.uint8, np.int64):
+        with pytest.raises(InputError, match="codes 2, 3, 4 that"):
+            Legend("part", {0: 1, 1: 3}).to_classes(codes.astype(kind))

@@ -59,7 +59,8 @@ def shards(root: Path, name: str) -> list[Path]:
 
 
 def _pixels(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    with Image.open(io.BytesIO(data)) as picture:
+        return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def number_of(source: str, key: str) -> int | None:

@@ -78,7 +78,10 @@ class Legend:
         Raises:
             InputError: codes that the legend does not list (and it has no default).
         """
-        present, inverse = np.unique(codes, return_inverse=True)
+        if codes.dtype == np.uint8:  # looking up is faster than sorting the pixels
+            present, inverse = np.flatnonzero(np.bincount(codes.ravel(), minlength=256)), codes
+        else:
+            present, inverse = np.unique(codes, return_inverse=True)
         unknown = [int(code) for code in present if int(code) not in self.codes]
         if unknown and self.default is None:
             listed = ", ".join(map(str, unknown[:10])) + (" ..." if len(unknown) > 10 else "")
@@ -86,7 +89,12 @@ class Legend:
                 f"layout holds codes {listed} that legend {self.name!r} does not know; "
                 f"give --legend FILE, or one of {', '.join(LEGENDS)}"
             )
-        classes = np.array([self.codes.get(int(code), self.default) for code in present], dtype=np.uint8)
+        default = UNKNOWN if self.default is None else self.default
+        classes = np.array([self.codes.get(int(code), default) for code in present], dtype=np.uint8)
+        if inverse is codes:
+            table = np.zeros(256, dtype=np.uint8)
+            table[present] = classes
+            return table[codes]
         return classes[inverse].reshape(codes.shape)
 
 

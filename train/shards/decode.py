@@ -112,7 +112,7 @@ def picture(data: bytes, name: str) -> np.ndarray:
     """(H, W, 3) uint8 of a JPEG, PNG or WebP. Raises InputError: it cannot be decoded."""
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            return np.asarray(opened.convert("RGB"))
+            return np.asarray(opened if opened.mode == "RGB" else opened.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{name} cannot be decoded ({_reason(error)})") from error
 
