@@ -242,3 +242,22 @@ def test_batches_are_large_or_small_and_small_ones_hold_their_share_of_crops():
     cuts = [sum(e.acquisition.gsd == fine for e in b) for b, s in zip(batches, sides, strict=True) if s == {small}]
     assert 4 < np.mean(cuts) < 8
     assert all(e.acquisition.gsd != fine for e in bank.batch(rng, small=12, large=4, share=0.0, crops=0.0))
+
+
+def test_latents_of_a_run_killed_between_two_files_are_encoded_again(tmp_path):
+    made = bank().entries
+    asked = []
+
+    def encode():
+        asked.append(1)
+        return made
+
+    first = cached(tmp_path, "a", encode)
+    assert cached(tmp_path, "a", encode)[0].key == first[0].key and len(asked) == 1
+    files = sorted(tmp_path.glob("size-*.safetensors"))
+    assert len(files) == 2
+    files[1].unlink()  # as if it had not been written yet
+    assert len(cached(tmp_path, "a", encode)) == len(made) and len(asked) == 2
+    assert len(cached(tmp_path, "a", encode)) == len(made) and len(asked) == 2
+    cached(tmp_path, "b", encode)
+    assert len(asked) == 3, "another key"
