@@ -5,8 +5,6 @@ resumed continues as if it had not been, and several processes train what one do
 """
 
 import itertools
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from . import checkpoint
 from .logs import Log, say
 from .optim import RATES, make_optimizers
 from .parts import PartDraw, Parts, part_seed, rows
+from .stops import stops
 
 LossFunction = Callable[[Any, Any], dict[str, Tensor]]
 _BUCKET = 2**24  # gradient values sent at a time
@@ -195,7 +194,7 @@ class Trainer:
         clock, since, seen, before = time.time(), self.seconds, self.images, self.seconds
         batches = self._batches(draw)
         try:
-            with _stops() as stop:
+            with stops() as stop:
                 while self.done < 1:
                     rate = self._rate()
                     self._update(loss, next(batches), rate)
@@ -342,24 +341,3 @@ class Trainer:
 
 def _as_it_is(parts: Any) -> Any:
     return parts
-
-
-@contextmanager
-def _stops() -> Iterator[list[int]]:
-    """A list that the first Ctrl-C or SIGTERM puts its number into; the second one interrupts at once."""
-    stop: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def on_signal(number: int, frame: Any) -> None:
-        if stop:
-            raise KeyboardInterrupt
-        stop.append(number)
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
