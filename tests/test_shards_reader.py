@@ -409,3 +409,14 @@ def test_a_legend_reads_bytes_as_it_reads_other_integers():
     for kind in (np.uint8, np.int64):
         with pytest.raises(InputError, match="codes 2, 3, 4 that"):
             Legend("part", {0: 1, 1: 3}).to_classes(codes.astype(kind))
+
+
+def test_all_loops_of_the_benchmark_read_the_same_pictures(tmp_path):
+    pytest.importorskip("webdataset")
+    from benchmarks.reading import loops, shards_of_pictures, unpack
+
+    shards = shards_of_pictures(tmp_path, 24, 32)
+    files, found = unpack(shards, tmp_path)
+    assert len(shards) > 1 and found == 24
+    read = {name: sorted(one.tobytes() for one in start()) for name, start in loops(shards, files, 0).items()}
+    assert len(read["gensat"]) == 24 and read["gensat"] == read["webdataset"] == read["ImageFolder"]
