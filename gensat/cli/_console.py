@@ -28,6 +28,7 @@ class Screen:
 
     quiet: bool = False
     json: bool = False
+    silent: bool = False  # one of several processes, of which another prints the result
 
     def note(self, text: str) -> None:
         """A line for people, on stderr."""
@@ -36,6 +37,8 @@ class Screen:
 
     def result(self, data: Mapping[str, Any], text: str) -> None:
         """The result, on stdout: the data as one JSON object, or the text for people."""
+        if self.silent:
+            return
         if self.json:
             typer.echo(json.dumps(data, indent=2, allow_nan=False))
         elif not self.quiet and text:
@@ -44,7 +47,7 @@ class Screen:
     @contextmanager
     def progress(self, total: int, label: str) -> Iterator[Callable[[], None]]:
         """Yields a function to call after each of ``total`` steps; a bar is drawn only on a terminal."""
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or self.silent or not sys.stderr.isatty():
             yield lambda: None
             return
         from rich.console import Console

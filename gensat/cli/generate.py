@@ -97,7 +97,7 @@ def generate(
     from gensat.types import Acquisition, Place
 
     team = Team.here()
-    screen = Screen(quiet or team.rank > 0, json and team.rank == 0)
+    screen = Screen(quiet, json, silent=team.rank > 0)
     with screen.listening():
         if (lon is None) != (lat is None):
             raise InputError("a place needs both --lon and --lat; give both, or --bbox")
@@ -213,6 +213,8 @@ def _make(
                     outputs.append(_describe(path, scene, seed))
     except KeyboardInterrupt:
         raise Interrupted(_interrupted(len(outputs), seeds, team)) from None
+    if team.size > 1:
+        screen.note(f"process {team.rank} of {team.size} made {len(outputs)} images")
     outputs = sorted(team.gather(outputs), key=lambda one: one["seed"])
     notes = list(dict.fromkeys(team.gather(notes)))
     sheet = ContactSheet.joined(team.gather([sheet]))
