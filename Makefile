@@ -19,6 +19,8 @@ bench: .venv/develops
 	$(BIN)/python -m benchmarks.loop
 	$(BIN)/python -m benchmarks.startup --model $(MODEL)
 	$(BIN)/python -m benchmarks.speed --model $(MODEL)
+	$(BIN)/python -m benchmarks.reading
+	$(BIN)/python -m benchmarks.training
 
 lint: .venv/develops
 	$(BIN)/ruff check .
