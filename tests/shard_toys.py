@@ -1,5 +1,6 @@
 """Small shards and scenes that say of every pixel where it comes from."""
 
+import hashlib
 import io
 import json
 import tarfile
@@ -9,6 +10,13 @@ import numpy as np
 import rasterio
 from affine import Affine
 from PIL import Image
+from pyproj import Transformer
+
+from gensat.train.shards.pack import run
+from gensat.train.shards.plan import Options, plan
+from gensat.train.shards.record import Record
+from gensat.train.shards.scenes import Cut
+from gensat.train.shards.tables import Reading
 
 
 def jpeg(colour, size=(16, 16)) -> bytes:
@@ -76,3 +84,62 @@ def rows_and_columns(height: int, width: int) -> np.ndarray:
     """(3, H, W) uint8 that holds 1 + row / 2, 1 + column / 2 and 128: any tile tells where it was cut."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([1 + rows // 2, 1 + columns // 2, np.full_like(rows, 128)]).astype(np.uint8)
+
+
+def options(
+    cut=None, *, columns=None, cloud_percent=False, date_pattern=None, folders=False, base=None, **more
+) -> Options:
+    known = Record("", Path(), "toy", **(base or {}))
+    reading = Reading(known, columns or {}, cloud_percent, date_pattern, folders)
+    return Options(reading, cut or Cut(size=32), name="toy", **more)
+
+
+def pack(source, out, cut=None, *, overwrite=False, **more):
+    sources = [source] if isinstance(source, Path) else source
+    return run(plan(sources, options(cut, **more)), out, overwrite=overwrite).describe()
+
+
+def members(folder: Path) -> dict[str, dict[str, bytes]]:
+    found: dict[str, dict[str, bytes]] = {}
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for item in tar:
+                key, _, extension = item.name.partition(".")
+                found.setdefault(key, {})[extension] = tar.extractfile(item).read()
+    return found
+
+
+def facts(folder: Path) -> dict[str, dict]:
+    return {key: json.loads(parts["json"]) for key, parts in members(folder).items()}
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.tar") if not p.name.startswith("."))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in shards(folder)}
+
+
+def picture_folder(folder: Path, count: int = 12) -> Path:
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        path = folder / ("water" if i % 3 else "park") / f"p {i}.v1.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(path, quality=90)
+        path.with_suffix(".json").write_text(
+            json.dumps({"lon": 10 + i, "lat": 40, "gsd_m": 10, "split": "test" if i == 5 else "train"})
+        )
+        path.with_suffix(".txt").write_text(f"number {i}\n")
+    return folder
+
+
+def polygon(path: Path, left, bottom, right, top, **properties) -> Path:
+    to_lonlat = Transformer.from_crs(32633, 4326, always_xy=True)
+    ring = [
+        to_lonlat.transform(x, y)
+        for x, y in ((left, bottom), (right, bottom), (right, top), (left, top), (left, bottom))
+    ]
+    feature = {"type": "Feature", "properties": properties, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    return path
