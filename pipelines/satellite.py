@@ -186,6 +186,7 @@ class SatellitePipeline(ConditionedPipeline):
         original, area, start, known = self._start(image, mask, strength, made, asked, len(seeds), origin)
         controls, coverage = self._controls(made, asked, layout, legend, edges, controlnet_conditioning_scale, notes)
 
+        device, dtype = self._execution_device, self.unet.dtype  # each goes through all modules
         plan = WindowPlan(
             spec.window // codec.factor, spec.window_stride // codec.factor, spec.size_limits[1] // codec.factor
         )
@@ -208,8 +209,8 @@ class SatellitePipeline(ConditionedPipeline):
             plan=plan,
             start=start,
             known=known,
-            device=self._execution_device,
-            dtype=self.unet.dtype,
+            device=device,
+            dtype=dtype,
             max_batch=max_batch,
             callback=self._on_step(callback_on_step_end, wanted, notes),
             interrupted=lambda: self._interrupt,
@@ -248,7 +249,7 @@ class SatellitePipeline(ConditionedPipeline):
             "noise": source,
             "windows": f"{spec.window} px every {spec.window_stride} px" if windowed else None,
             "interrupted": self._interrupt,
-            "precision": f"{str(self.unet.dtype).removeprefix('torch.')} on {self._execution_device.type}",
+            "precision": f"{str(dtype).removeprefix('torch.')} on {device.type}",
         }
         scenes = []
         for i, array in enumerate((pixels * 127.5 + 127.5).round().byte().permute(0, 2, 3, 1).numpy()):

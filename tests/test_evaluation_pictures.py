@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from pyproj import CRS
 
 from gensat.cli import run
 from gensat.errors import InputError
 from gensat.geo.canvas import Canvas
+from gensat.geo.crs import from_lonlat
 from gensat.train.evaluation.pictures import Lazy, find_pictures, paired, read_source
 from gensat.train.evaluation.regions import read_regions
 from gensat.types import GeoImage, Place
@@ -96,6 +98,13 @@ def test_regions_come_from_polygons(tmp_path):
     path.write_text(json.dumps({"type": "FeatureCollection", "features": [square("A", 0, 0), square("B", 10, 0)]}))
     region = read_regions(path)
     assert [region(Place(x, 5)) for x in (5, 15, 25)] == ["A", "B", None]
+    mercator = tmp_path / "mercator.geojson"
+    told = json.loads(path.read_text()) | {"crs": {"type": "name", "properties": {"name": "EPSG:3857"}}}
+    for feature in told["features"]:
+        ring = feature["geometry"]["coordinates"][0]
+        feature["geometry"]["coordinates"] = [[list(map(float, from_lonlat(CRS.from_epsg(3857), *p))) for p in ring]]
+    mercator.write_text(json.dumps(told))
+    assert [read_regions(mercator)(Place(x, 5)) for x in (5, 15, 25)] == ["A", "B", None]
     path.write_text(path.read_text().replace('"name"', '"label"'))
     with pytest.raises(InputError, match="have no field called name"):
         read_regions(path)

@@ -1,5 +1,6 @@
 """What a fine-tuning changes of a model, and what it writes: a LoRA, the whole denoiser, or a ControlNet for layouts."""
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from .assemble import control_signals, forget_origin
 NETWORKS = ("unet", "place_encoder", "acquisition_encoder", "controlnet")
 
 
-class Tuned(nn.Module):
+class Tuned(nn.Module, ABC):
     """The networks of a pipeline that a prediction goes through; what of them is trained has ``requires_grad``.
 
     Args:
@@ -37,9 +38,9 @@ class Tuned(nn.Module):
         self.nets = nn.ModuleDict({n: m for n in NETWORKS if isinstance(m := getattr(pipe, n, None), nn.Module)})
         self.denoiser = adapt(pipe.unet)
 
+    @abstractmethod
     def prepare(self, pipe: Any) -> None:
         """Thaw, or add, what is trained."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True) -> "Tuned":
         """Training mode for what is trained; a frozen network stays as it is used."""

@@ -1,4 +1,4 @@
-"""Calibrate ELPD, the offline perceptual distance: ``python -m gensat.train.perceptual key=value ...``.
+"""Calibrate ELPD, the offline perceptual distance: ``gensat train perceptual key=value ...``.
 
 There are no human judgements offline, but three kinds of question have a known answer. Severity: of two strengths of
 one distortion the stronger is farther from the original. Composition: a distorted image that is distorted once more, in
@@ -236,7 +236,7 @@ def agreement(measured: Measured, distance: Float[Tensor, " n"]) -> dict:
 
 def main(arguments: list[str]) -> None:
     """``python -m gensat.train.perceptual [RECIPE] key=value ...``."""
-    start(train, str(files("gensat.train.evaluation") / "perceptual.yaml"), arguments)
+    start(train, "perceptual", arguments)
 
 
 def train(recipe: DictConfig) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from gensat.cli import _options as options
 from gensat.cli._console import Screen, hush_libraries
 from gensat.errors import InputError
 
+DEFAULT = "gensat-small"
 FILES = ("figures.json", "report.md", "index.html")
 WHAT, NETWORKS = "What is measured", "Networks (nothing is downloaded)"
 
@@ -23,6 +25,12 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("evaluation"),
     real: Annotated[
         Path | None, typer.Option(help="Folder of real images, to compare with --fake.", rich_help_panel=WHAT)
+    ] = None,
+    lora: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="LoRA, measured on the first model and compared with it. May be repeated.", rich_help_panel=WHAT
+        ),
     ] = None,
     fake: Annotated[
         list[Path] | None,
@@ -48,7 +56,8 @@ def evaluate(
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option(help="Images a side; 320 of a model, all of folders.", min=5, rich_help_panel=WHAT)
+        int | None,
+        typer.Option(help="Images a side; all when not given, of a model at most 320.", min=5, rich_help_panel=WHAT),
     ] = None,
     regions: Annotated[
         Path | None,
@@ -86,16 +95,18 @@ def evaluate(
 
     screen = Screen(quiet=quiet, json=json)
     request.choose_seeds(seed, count or 320)
-    names = subjects(models, real, fake)
+    names = subjects(models, real, fake, lora)
     several = len(names) > 1
     check_folder(out, FILES, overwrite=overwrite)
     for name in names if several and out.is_dir() else ():
         check_folder(out / name, FILES, overwrite=overwrite)
-    chosen = {} if fake else {name: request.inspect_model(m) for name, m in zip(names, models or names, strict=True)}
-    for model in chosen.values():
+    chosen = [] if fake else [request.inspect_model(model) for model in models or [DEFAULT]]
+    for model in chosen:
         request.check_sampling(model, steps=steps, guidance=guidance, place_guidance=None, scheduler=None)
+    adapters = [request.check_lora(path) for path in lora or []]
     hush_libraries()
 
+    from gensat.cli._pipeline import load_pipeline
     from gensat.diffusion.precision import choose
     from gensat.train.evaluation.networks import Networks
     from gensat.train.evaluation.parts import OF_A_MODEL, OF_FOLDERS, check_parts
@@ -122,15 +133,16 @@ def evaluate(
             evaluations = of_folders(real, dict(zip(names, fake, strict=True)), out, train, count, networks, **shared)
         else:
             call: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
+            load = partial(load_pipeline, device=device, dtype=dtype.value)
+            loaders = [partial(load, model) for model in chosen]
+            loaders += [partial(load, chosen[0], lora=file) for file in adapters]
             evaluations = of_models(
-                {name: model.folder for name, model in chosen.items()},
+                dict(zip(names, loaders, strict=True)),
                 out,
                 data,
                 train,
-                count or 320,
+                count,
                 networks,
-                device=device,
-                dtype=dtype.value,
                 **shared,
                 **{k: v for k, v in call.items() if v is not None},
             )
@@ -141,17 +153,24 @@ def evaluate(
     screen.result(found.data, found.text + f"\nwith pictures: {out / 'index.html'}")
 
 
-def subjects(models: list[str] | None, real: Path | None, fake: list[Path] | None) -> list[str]:
-    """A name for each model or folder of generated images, none of them twice. Raises InputError."""
+def subjects(
+    models: list[str] | None, real: Path | None, fake: list[Path] | None, loras: list[Path] | None = None
+) -> list[str]:
+    """A name for each model and LoRA, or folder of generated images, none of them twice. Raises InputError."""
     if (real is None) != (not fake):
         raise InputError("--real and --fake belong together; give both, or neither and a model")
-    if fake and models:
-        raise InputError(f"model {models[0]} came with --fake, which runs no model; give one of the two")
+    if fake and (models or loras):
+        raise InputError(
+            f"model {(models or loras or [''])[0]} came with --fake, which runs no model; give one of the two"
+        )
     if fake and real is not None:
         for folder in (real, *fake):
             if not folder.is_dir():
                 raise InputError(f"{folder} is no folder; give a folder of images")
-    names = [Path(x).resolve().name if Path(x).is_dir() else str(x) for x in (fake or models or ["gensat-small"])]
+    named = [*(fake or models or [DEFAULT]), *(loras or [])]
+    names = [
+        Path(x).resolve().name if Path(x).is_dir() else Path(x).stem if x in (loras or []) else str(x) for x in named
+    ]
     return [f"{name}-{i + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from enum import Enum
@@ -12,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gensat.cli import _options as options
-from gensat.cli._console import Screen, hush_libraries
+from gensat.cli._console import Screen
 from gensat.errors import InputError, Interrupted
 from gensat.team import Team
 
 if TYPE_CHECKING:
     from gensat.cli._output import Output
-    from gensat.cli._request import Model
     from gensat.types import GeoImage
 
 _WHERE, _WHAT, _HOW, _RUN, _OUT = "Where", "What", "How", options.RUNNING, options.WRITING
@@ -94,6 +92,7 @@ def generate(
     """
     from gensat.cli import _request as request
     from gensat.cli._output import plan_output
+    from gensat.cli._pipeline import load_pipeline
     from gensat.types import Acquisition, Place
 
     team = Team.here()
@@ -133,7 +132,7 @@ def generate(
             "controlnet_conditioning_scale": 1.0 if controlnet_scale is None else controlnet_scale,
         }
         began = time.perf_counter()
-        pipe = _load(chosen, device=device, dtype=dtype.value, scheduler=scheduler, lora=adapter)
+        pipe = load_pipeline(chosen, device=device, dtype=dtype.value, scheduler=scheduler, lora=adapter)
         loaded = time.perf_counter()
         outputs, notes, sheet = _make(pipe, prompt, call, seeds, batch, output, screen, team)
     for note in notes:
@@ -150,27 +149,6 @@ def generate(
     }
     lines = [_line(one) for one in outputs] + ([f"contact sheet {sheet}"] if sheet else [])
     screen.result(data, "\n".join(lines))
-
-
-def _load(model: Model, *, device: str, dtype: str, scheduler: str | None, lora: Path | None) -> Any:
-    """The pipeline, with another scheduler and a LoRA where asked for."""
-    hush_libraries()
-    from gensat.diffusion.schedule import NAMES
-    from gensat.hub.load import load
-
-    pipe = load(model.folder, device=device, dtype=dtype)
-    pipe.set_progress_bar_config(disable=True)
-    if scheduler is not None:
-        pipe.scheduler = NAMES[scheduler].from_config(pipe.scheduler.config)
-    if lora is not None:
-        try:
-            own = lora.parent.name if lora.stem == "pytorch_lora_weights" else lora.stem
-            name = re.sub(r"\W", "_", own) or "lora"  # module names take no dots
-            pipe.load_lora_weights(str(lora.parent), weight_name=lora.name, adapter_name=name)
-        except (ValueError, KeyError, RuntimeError, AttributeError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise InputError(f"LoRA {lora.name} does not fit model {model.spec.name} ({first}); use another") from error
-    return pipe
 
 
 def _make(

@@ -55,7 +55,16 @@ def train(
     screen.result(outcome.to_dict(), outcome.text())
 
 
-TRAININGS = ("autoencoder", "denoiser", "controlnet", "finetune", "distill", "segmenter", "probe")
+TRAININGS = (
+    "autoencoder",
+    "denoiser",
+    "controlnet",
+    "finetune",
+    "distill",
+    "segmenter",
+    "probe",
+    "perceptual",
+)
 
 
 def register(app: typer.Typer) -> None:

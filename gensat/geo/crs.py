@@ -27,6 +27,7 @@ _GEOD = Geod(ellps="WGS84")
 _UPS_NORTH, _UPS_SOUTH = 5041, 5042
 
 _DISTORTION = 3.0  # how far a metre of a CRS may be from one on the ground: Web Mercator up to 70 degrees
+_OUTSIDE = 1.02  # the same outside of a CRS's area of use: UTM one zone away, but not two
 _ANISOTROPY = 1.2  # and how much longer it may be in one direction than in another, as pixels are square
 
 
@@ -170,8 +171,9 @@ def metric_crs(value: Any, lon: float, lat: float) -> CRS:
     """A projected CRS in metres that is fit for a place in degrees; the UTM zone or UPS for None.
 
     Raises:
-        InputError: it is unknown, not in metres, or so distorted at the place that a metre in it is less than a third
-            of one on the ground, more than three, or a fifth longer in one direction than in another.
+        InputError: it is unknown, not in metres, or not made for the place: a metre in it is less than a third of one
+            on the ground, more than three, a fifth longer in one direction than in another, or, outside the area that
+            its authority gives, off by more than 2 percent (a UTM zone two zones away).
     """
     default, chosen = utm_crs(lon, lat), parse_crs(value)
     if chosen is None:
@@ -179,12 +181,22 @@ def metric_crs(value: Any, lon: float, lat: float) -> CRS:
     chosen = require_metric(chosen)
     x, y = (float(v) for v in from_lonlat(chosen, lon, lat))
     fits = math.isfinite(x) and math.isfinite(y) and _anisotropy(chosen, x, y) <= _ANISOTROPY
-    if not fits or not 1 / _DISTORTION < ground_metre(chosen, x, y) < _DISTORTION:
+    most = _DISTORTION if _made_for(chosen, lon, lat) else _OUTSIDE
+    if not fits or not 1 / most < ground_metre(chosen, x, y) < most:
         raise InputError(
             f"{crs_name(chosen)} is not made for lon={lon:g} lat={lat:g}; "
             f"give a CRS of the region, or none for {crs_name(default)}"
         )
     return chosen
+
+
+def _made_for(crs: CRS, lon: float, lat: float) -> bool:
+    """Whether a place lies in the area of use that the authority gives; where it gives none, the whole Earth is."""
+    area = crs.area_of_use
+    if area is None:
+        return True
+    across = area.west <= lon <= area.east if area.west <= area.east else lon >= area.west or lon <= area.east
+    return across and area.south <= lat <= area.north
 
 
 def _anisotropy(crs: CRS, x: float, y: float) -> float:

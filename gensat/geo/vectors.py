@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class _Layer:
     boxes: list[Box]  # where the canvas lies in it; two if the layer is cut along a meridian that crosses the canvas
     geometry: np.ndarray  # of shapely geometries, in the CRS of the layer
     attributes: list[dict[str, Any]]
+    mended: int  # features with a ring that was not closed
 
 
 def draw_vectors(path: Path, canvas: Canvas, legend: AttributeLegend) -> tuple[UInt8[np.ndarray, "h w"], list[str]]:
@@ -102,6 +104,8 @@ def draw_vectors(path: Path, canvas: Canvas, legend: AttributeLegend) -> tuple[U
         notes.append(f"{unclassified} of {total} features have no class in legend {legend.name!r} and were left out")
     if points:
         notes.append(f"{points} features are points and were left out")
+    if mended := sum(layer.mended for layer in layers):
+        notes.append(f"{mended} features have a ring that does not end where it began; it was closed")
     if not total:
         notes.append("the layout has no features on the canvas")
     return class_map, notes
@@ -139,13 +143,18 @@ def _read_layer(path: Path, name: str, canvas: Canvas) -> _Layer | None:
     around = footprint(canvas, crs, margin=_MARGIN)
     boxes = [box for _, box in copies(crs, around) if _overlap(box, bounds)] if around else []
     found: dict[int, tuple[Any, dict[str, Any]]] = {}  # by feature, as one may reach into both boxes
+    mended: set[int] = set()
     for box in boxes:
-        meta, ids, geometry, columns = pyogrio.raw.read(path, layer=name, bbox=box, force_2d=True, return_fids=True)
-        for i, shape in enumerate(shapely.from_wkb(geometry, on_invalid="ignore")):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Non closed ring")  # counted below
+            meta, ids, geometry, columns = pyogrio.raw.read(path, layer=name, bbox=box, force_2d=True, return_fids=True)
+        whole = shapely.from_wkb(geometry, on_invalid="ignore")
+        for i, shape in enumerate(shapely.from_wkb(geometry, on_invalid="fix")):  # closes rings
             if shape is not None and not shape.is_empty:
                 found[int(ids[i])] = shape, {str(f): c[i] for f, c in zip(meta["fields"], columns, strict=True)}
+                mended |= {int(ids[i])} if whole[i] is None else set()
     shapes = np.array([shape for shape, _ in found.values()], dtype=object)
-    return _Layer(crs, bounds, boxes, shapes, [attributes for _, attributes in found.values()])
+    return _Layer(crs, bounds, boxes, shapes, [attributes for _, attributes in found.values()], len(mended))
 
 
 def _overlap(a: Box, b: Box) -> bool:

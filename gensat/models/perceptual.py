@@ -58,7 +58,7 @@ class Elpd(nn.Module):
         """The shipped calibration."""
         path = Path(str(files("gensat.assets"))) / "evaluation" / "elpd" / "weights.safetensors"
         if not path.is_file():
-            raise ModelError(f"{path.name} of ELPD is missing; run python -m gensat.train.perceptual")
+            raise ModelError(f"{path.name} of ELPD is missing; run gensat train perceptual")
         return cls(load_file(path)["weights"], backbone)
 
     def forward(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b2 3 h2 w2"]) -> Float[Tensor, " b"]:

@@ -14,6 +14,8 @@ from ...errors import InputError
 from ...geo.display import to_rgb
 from ...geo.raster import open_image
 from ...types import Acquisition, GeoImage, Place
+from ..shards import ShardReader
+from ..shards.index import is_shard
 from ..sources import Sample
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -91,13 +93,10 @@ def find_pictures(folder: str | Path) -> list[Picture]:
 def read_source(path: str | Path, *, split: str = "heldout") -> Iterator[Sample]:
     """Samples of a folder of images, of a shard, or of a folder of shards (their ``split``). Raises InputError."""
     path = Path(path)
-    shards = [path] if path.suffix == ".tar" else sorted(path.glob("*.tar")) if path.is_dir() else []
     if not path.exists():
         raise InputError(f"{path} does not exist; give a folder of images, or WebDataset shards")
-    if shards:
-        from ..shards import ShardReader
-
-        yield from ShardReader(shards, split=split).samples()
+    if any(map(is_shard, path.rglob("*") if path.is_dir() else [path])):
+        yield from ShardReader(path, split=split).samples()
     else:
         for picture in find_pictures(path):
             yield picture.sample()

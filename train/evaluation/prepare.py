@@ -7,14 +7,13 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ... import __version__
 from ...errors import InputError
-from ...hub.load import load
 from ..data import data_root, load_samples
 from ..sources import Sample
 from .networks import Networks
@@ -22,6 +21,7 @@ from .pictures import Picture, find_pictures, read_source
 from .places import project_region
 from .session import Evaluation, Sides, bucketed, digest
 
+MOST = 320
 _PACKAGES = ("torch", "diffusers", "transformers", "timm", "kornia", "torchmetrics", "rasterio")
 
 
@@ -66,28 +66,25 @@ def of_folders(
 
 
 def of_models(
-    folders: Mapping[str, Path],
+    loaders: Mapping[str, Callable[[], Any]],
     out: Path,
     data: Path | None,
     train: Path | None,
-    count: int,
+    count: int | None,
     networks: Networks,
     *,
-    device: str,
-    dtype: str,
     about: dict[str, Any],
     **shared: Any,
 ) -> Iterator[tuple[str, Evaluation]]:
-    """(name, evaluation) of each model, loaded one after the other."""
+    """(name, evaluation) of each model, loaded one after the other by the functions given; at most ``MOST`` images a side where no ``count`` is asked for."""
     project = data is None or (data / "scenes").is_dir() or not data.exists()
     root = data_root(data) if project else None
     if root is not None and train is not None:
         raise InputError("--train came with the project's own data, which has its training split; leave it out")
     networks.check()
     samples: tuple[list[Sample], list[Sample] | None] | None = None
-    for name, folder in folders.items():
-        pipe = load(folder, device=device, dtype=dtype)
-        pipe.set_progress_bar_config(disable=True)
+    for name, load in loaders.items():
+        pipe = load()
         sizes = pipe.spec.native_size, pipe.spec.size_limits[0]
         if samples is None:
             if root is not None:
@@ -100,13 +97,14 @@ def of_models(
         yield (
             name,
             Evaluation(
-                out / name if len(folders) > 1 else out,
+                out / name if len(loaders) > 1 else out,
                 pipe=pipe,
+                name=name,
                 heldout=[bucketed(s, *sizes) for s in heldout],
                 train=None if trained is None else [bucketed(s, *sizes) for s in trained],
                 networks=networks,
                 project=root is not None,
-                count=count,
+                count=count or (MOST if project else min(MOST, len(heldout))),
                 about={**about, "data": described(title, [s.key for s in heldout])},
                 **{**shared, "region": shared.get("region") or (project_region if root is not None else None)},
             ),

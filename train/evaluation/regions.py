@@ -11,6 +11,7 @@ import shapely
 import torch
 
 from ...errors import InputError
+from ...geo.crs import parse_crs, to_lonlat
 from ...metrics.base import Measurement
 from ...metrics.bootstrap import bootstrap
 from ...metrics.consistency import place_consistency
@@ -87,10 +88,10 @@ def read_regions(path: str | Path) -> Callable[[Place], str | None]:
         raise InputError(
             f"regions {path} have no field called {', '.join(_NAMES[:4])}; add one, with each region's name"
         )
-    if crs not in (None, "EPSG:4326", "OGC:CRS84"):
-        raise InputError(f"regions {path} are in {crs}; reproject them to EPSG:4326 (longitude, latitude)")
     names = [str(v) for v in columns[fields.index(field)]]
     polygons = shapely.from_wkb(shapes)
+    if (system := parse_crs(crs)) is not None:
+        polygons = shapely.transform(polygons, lambda xy: np.stack(to_lonlat(system, xy[:, 0], xy[:, 1]), axis=1))
     tree = shapely.STRtree(polygons)
 
     def region(place: Place) -> str | None:

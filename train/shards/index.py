@@ -71,7 +71,7 @@ def find_shards(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
         text = os.fspath(path)
         here = Path(text)
         if here.is_dir():
-            some = [p for p in sorted(here.rglob("*")) if not p.name.startswith(".") and _is_shard(p)]
+            some = [p for p in sorted(here.rglob("*")) if is_shard(p)]
         elif here.exists():
             some = [here]
         else:
@@ -82,9 +82,11 @@ def find_shards(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     return list(dict.fromkeys(found))
 
 
-def _is_shard(path: Path) -> bool:
-    """Whether a file in a folder is a tar, or a list as GeoSynth has it and not some other JSON lines."""
-    if path.suffix != ".jsonl" or not path.is_file():
+def is_shard(path: Path) -> bool:
+    """Whether a file is a tar, or a list as GeoSynth has it and not some other JSON lines; hidden ones are not."""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    if path.suffix != ".jsonl":
         return path.suffix == ".tar"
     with path.open("rb") as file:
         return b'"target"' in file.readline(100_000)
