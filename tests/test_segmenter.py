@@ -57,6 +57,13 @@ def test_the_predicted_codes_follow_the_classes_in_their_order(backbone):
     assert model.predict(torch.rand(1, 3, 64, 64), backbone=backbone).unique().tolist() == [WATER]
 
 
+def test_a_map_is_compared_in_the_classes_that_can_be_told_apart():
+    layout = torch.arange(11, dtype=torch.uint8)[None, None]
+    told = LayoutSegmenter().tellable(layout)
+    assert told.tolist() == [[[0, 1, 2, 3, 4, 5, 1, 1, 1, 0, 1]]]  # fields and snow are open ground, wetland is unknown
+    assert LayoutSegmenter(classes=(4, 7)).tellable(layout).unique().tolist() == [0, 4, 7]
+
+
 def test_the_saved_decoder_is_small_and_survives_half_precision(backbone, tmp_path):
     torch.manual_seed(1)
     model = LayoutSegmenter()

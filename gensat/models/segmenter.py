@@ -16,10 +16,22 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from gensat.errors import InputError
-from gensat.geo.legend import BUILDING, OTHER_GROUND, ROAD, WATER, WOODLAND
+from gensat.geo.legend import (
+    BARE,
+    BUILDING,
+    CROPLAND,
+    LOW_VEGETATION,
+    OTHER_GROUND,
+    ROAD,
+    SNOW,
+    WATER,
+    WOODLAND,
+)
 from gensat.models.features import EfficientNetLite0
 
 _GROUPS = 8
+_OPEN = (LOW_VEGETATION, CROPLAND, BARE, SNOW)
+"""What LandCover.ai, whose maps it learned from, calls other ground."""
 
 
 class _Block(nn.Module):
@@ -88,6 +100,16 @@ class LayoutSegmenter(ModelMixin, ConfigMixin):
         weight = next(self.parameters())
         levels = [x.to(weight.dtype) for x in backbone.pyramid(images, normalise=False)]
         return self.forward(levels, size=(images.shape[-2], images.shape[-1]))
+
+    def tellable(self, layout: UInt8[Tensor, "b h w"]) -> UInt8[Tensor, "b h w"]:
+        """A map in the classes that it can tell apart: open ground of every kind is other ground, the rest that it does
+        not know (wetland) becomes unknown.
+        """
+        known = torch.zeros(256, dtype=torch.uint8, device=layout.device)
+        known[list(self.classes)] = torch.tensor(self.classes, dtype=torch.uint8, device=layout.device)
+        if OTHER_GROUND in self.classes:
+            known[[code for code in _OPEN if code not in self.classes]] = OTHER_GROUND
+        return known[layout.long()]
 
     def predict(self, images: Float[Tensor, "b 3 h w"], *, backbone: EfficientNetLite0) -> UInt8[Tensor, "b h w"]:
         """The likeliest class of every pixel as the legend's code; never "unknown"."""

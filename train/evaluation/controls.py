@@ -19,7 +19,9 @@ GSDS = (0.1, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0)
 
 
 def layout(run: Evaluation) -> dict:
-    """Held-out layouts asked for and read back by the segmenter, beside what it reads from the real images."""
+    """Held-out layouts asked for and read back by the segmenter, beside what it reads from the real images; in the
+    classes that the segmenter can tell apart.
+    """
     if run.pipe is None:
         raise LeftOut("needs a model; folders were not asked for a layout")
     if run.pipe.controlnet is None:
@@ -40,7 +42,7 @@ def layout(run: Evaluation) -> dict:
             ).long()
             for image in images
         ]
-        target = [torch.from_numpy(np.asarray(s.layout))[None].long() for s in asked]
+        target = [segmenter.tellable(torch.from_numpy(np.array(s.layout))[None]).long() for s in asked]
         counts = torch.cat([confusion(r, t) for r, t in zip(read, target, strict=True)])
         figures[name] = mean_iou(counts, extractor=segmenter.name, confidence=CONFIDENCE).to_dict()
         if name == "with layout":
