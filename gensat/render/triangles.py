@@ -1,0 +1,285 @@
+"""Surfaces as triangles: terrain, cell columns, prisms with courtyards, solids, and whole scenes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import shapely
+from jaxtyping import Float
+
+from gensat.errors import InputError
+from gensat.geo.classes import BUILDING
+from gensat.render.frame import SceneFrame
+from gensat.render.heightfield import HeightField
+from gensat.render.mesh import Mesh, Points, joined, unit
+from gensat.render.objects import BOX, CONE, Objects
+from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL
+from gensat.render.scene import Scene
+
+_ROUND = 24  # corners of a cone's rim
+
+
+def scene_mesh(scene: Scene, *, wall: Sequence[float | int] = (0.72, 0.68, 0.62), image: bool = True) -> Mesh:
+    """Terrain, buildings and objects of a scene under its image; walls have the colour ``wall``, objects their own.
+
+    Bilinear terrain becomes two triangles a cell (see :func:`grid_mesh`), columns keep their shape exactly; what lies beyond the grid
+    is left out. The terrain goes on below buildings, as their walls reach down into it.
+    """
+    parts = [height_mesh(scene.terrain, scene.frame)]
+    tops, bases = scene.buildings.top.tolist(), scene.buildings.base.tolist()
+    for number, (footprint, top, base) in enumerate(zip(scene.buildings.footprints, tops, bases, strict=True)):
+        parts.append(prism_mesh(footprint, base, top, index=number, frame=scene.frame))
+    parts += object_meshes(scene.objects, scene.frame)
+    mesh = joined(parts)
+    own = np.zeros(len(mesh.faces), np.int64) if mesh.classes is None else mesh.classes
+    classes = np.where(
+        mesh.kinds == OBJECT, own, np.where(mesh.kinds == TERRAIN, _classes_below(scene, mesh), BUILDING)
+    )
+    columns = scene.terrain.surface == "columns"  # whose walls belong to whatever stands on the cell
+    classes = np.where(columns & (mesh.kinds == WALL) & (mesh.index < 0), _classes_below(scene, mesh), classes)
+    picture = None
+    if image:
+        picture = (scene.image.detach().clamp(0, 1) * 255).round().byte().cpu().numpy()
+    made = replace(mesh, classes=classes, provenance=dict(scene.provenance))
+    return made.painted(picture, scene.grid.bounds, wall)
+
+
+def scene_points(scene: Scene, spacing: float | int, *, wall: Sequence[float | int] = (0.72, 0.68, 0.62)) -> Points:
+    """Points spread over what can be seen of a scene: ground below buildings is left out, ground below objects is not ``seen``."""
+    points = scene_mesh(scene, wall=wall).points(spacing)
+    ground = points.kinds == TERRAIN
+    under = np.zeros(len(points), bool)
+    if len(scene.buildings):
+        x, y = points.positions[:, 0], points.positions[:, 1]
+        places = shapely.points(x, y)
+        tree = shapely.STRtree(scene.buildings.footprints)
+        point, building = tree.query(places, predicate="within")
+        tops = scene.buildings.top.detach().cpu().numpy()
+        under[point[tops[building] > points.positions[point, 2] + 1e-3]] = True
+    points.seen &= ~(_below_objects(scene.objects, points.positions) & (ground | (points.kinds == ROOF)))
+    return points.part(~(ground & under))
+
+
+def height_mesh(terrain: HeightField, frame: SceneFrame | None = None) -> Mesh:
+    """A height field as it is defined: through the centres of its cells and flat to its edges, or as columns."""
+    left, bottom, right, top = terrain.grid.bounds
+    z = terrain.heights.detach().double().cpu().numpy()
+    columns = left + terrain.grid.step * np.arange(terrain.grid.columns + 1)
+    rows = top - terrain.grid.step * np.arange(terrain.grid.rows + 1)
+    if terrain.surface == "columns":
+        return column_mesh(columns, rows, z, frame)
+    x = np.concatenate([[left], (columns[:-1] + columns[1:]) / 2, [right]])
+    y = np.concatenate([[top], (rows[:-1] + rows[1:]) / 2, [bottom]])
+    return grid_mesh(x, y, np.pad(z, 1, mode="edge"), frame)
+
+
+def object_meshes(objects: Objects, frame: SceneFrame | None = None) -> list[Mesh]:
+    """A mesh for each solid: boxes and ellipsoids (320 triangles) and cones of 24 sides, in their own colours."""
+    made = []
+    fields = (objects.shape, objects.centre, objects.half, objects.yaw, objects.taper, objects.classes, objects.colour)
+    for number, (shape, centre, half, yaw, taper, code, colour) in enumerate(
+        zip(*(value.detach().double().cpu().numpy() for value in fields), strict=True)
+    ):
+        if shape == BOX:
+            body = box_mesh()
+        elif shape == CONE:
+            body = cone_mesh(float(taper))
+        else:
+            body = sphere_mesh((0, 0, 0), 1.0, 2)
+        turn = math.radians(float(yaw))  # clockwise from above
+        x, y = (body.vertices[:, :2] * half[:2]).T
+        xyz = np.stack([
+            x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn), body.vertices[:, 2] * half[2]
+        ], axis=1)  # fmt: skip
+        placed = Mesh.of(xyz + centre, body.faces, OBJECT, number, frame)
+        colors = np.tile(colour, (len(xyz), 1))
+        made.append(replace(placed, colors=colors, classes=np.full(len(body.faces), int(code))))
+    return made
+
+
+def box_mesh() -> Mesh:
+    """The cube from -1 to 1, each side with vertices of its own."""
+    sides = prism_mesh(shapely.box(-1, -1, 1, 1), -1.0, 1.0)
+    floor = np.array([[[-1, 1, -1], [1, 1, -1], [1, -1, -1], [-1, -1, -1]]], np.float64)
+    return joined([sides, _quads(floor, OBJECT, None)])
+
+
+def cone_mesh(taper: float | int) -> Mesh:
+    """An upright frustum from z = -1 with radius 1 to z = 1 with radius ``taper``, closed at both ends."""
+    angle = 2 * math.pi * np.arange(_ROUND) / _ROUND
+    ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    after = np.roll(ring, -1, axis=0)
+    low, high = np.full((_ROUND, 1), -1.0), np.full((_ROUND, 1), 1.0)
+    sides = np.stack([
+        np.hstack([ring, low]), np.hstack([after, low]), np.hstack([after * taper, high]), np.hstack([ring * taper, high])
+    ], axis=1)  # fmt: skip
+    number = np.arange(_ROUND)
+    fan = np.stack([np.full(_ROUND, _ROUND), number, np.roll(number, -1)], axis=1)
+    roof = Mesh.of(np.vstack([np.hstack([ring * taper, high]), [[0, 0, 1]]]), fan)
+    floor = Mesh.of(np.vstack([np.hstack([ring, low]), [[0, 0, -1]]]), fan[:, ::-1])
+    return joined([_quads(sides, OBJECT, None), roof, floor])
+
+
+def grid_mesh(
+    x: Float[np.ndarray, " w"], y: Float[np.ndarray, " h"], z: Float[np.ndarray, "h w"], frame: SceneFrame | None = None
+) -> Mesh:
+    """Terrain through a grid of heights, two triangles a cell; cells with a height that is not finite are left out.
+
+    A bilinear cell is curved, its two triangles are not: they differ by at most a quarter of the cell's twist
+    (z00 + z11 - z01 - z10), in its middle.
+
+    Args:
+        x: of the columns, growing.
+        y: of the rows, falling: row 0 is north.
+        z: heights.
+    """
+    h, w = z.shape
+    number = np.arange(h * w).reshape(h, w)
+    a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]  # north west, north east, south
+    faces = np.stack([np.stack([a, c, b], -1), np.stack([b, c, d], -1)], axis=2).reshape(-1, 3)
+    finite = np.isfinite(z).reshape(-1)
+    vertices = np.stack([np.broadcast_to(x, z.shape), np.broadcast_to(y[:, None], z.shape), z], axis=-1).reshape(-1, 3)
+    whole = Mesh.of(vertices, faces[finite[faces].all(axis=1)], TERRAIN, -1, frame)
+    return whole if finite.all() else whole.part(np.ones(len(whole.faces), bool))
+
+
+def column_mesh(
+    x: Float[np.ndarray, " w1"],
+    y: Float[np.ndarray, " h1"],
+    z: Float[np.ndarray, "h w"],
+    frame: SceneFrame | None = None,
+) -> Mesh:
+    """Cell columns: a level top for each cell and a vertical wall wherever two neighbours differ.
+
+    Args:
+        x: edges of the columns, w + 1, growing.
+        y: edges of the rows, h + 1, falling.
+        z: height of each cell; those that are not finite are left out.
+    """
+    rows, cols = np.nonzero(np.isfinite(z))
+    west, east, north, south, top = x[cols], x[cols + 1], y[rows], y[rows + 1], z[rows, cols]
+    tops = _quads(np.stack([
+        np.stack([west, south, top], -1), np.stack([east, south, top], -1),
+        np.stack([east, north, top], -1), np.stack([west, north, top], -1),
+    ], axis=1), TERRAIN, frame)  # fmt: skip
+    walls = []
+    for axis in (0, 1):
+        before, after = (z[:, :-1], z[:, 1:]) if axis else (z[:-1], z[1:])
+        rows, cols = np.nonzero(np.isfinite(before) & np.isfinite(after) & (before != after))
+        first, second = before[rows, cols], after[rows, cols]
+        if axis:  # between west and east: seen from the east where the west is higher
+            ends = np.stack([np.stack([x[cols + 1]] * 2, -1), np.stack([y[rows + 1], y[rows]], -1)], axis=-1)
+        else:  # between north and south: seen from the south where the north is higher
+            ends = np.stack([np.stack([x[cols], x[cols + 1]], -1), np.stack([y[rows + 1]] * 2, -1)], axis=-1)
+        ends = np.where((first > second)[:, None, None], ends, ends[:, ::-1])
+        low, high = np.minimum(first, second), np.maximum(first, second)
+        walls.append(_quads(_upright(ends[:, 0], ends[:, 1], low, high), WALL, frame))
+    return joined([tops, *(wall for wall in walls if len(wall.faces))])
+
+
+def prism_mesh(
+    footprint: Any, base: Any, top: float | int, *, index: int = -1, frame: SceneFrame | None = None
+) -> Mesh:
+    """A vertical prism: walls around a footprint and its courtyards, and a level roof, triangulated by ear clipping.
+
+    Args:
+        footprint: shapely Polygon (holes are courtyards) or MultiPolygon in local metres.
+        base: z where the walls begin, or a function of x and y.
+        top: z of the roof.
+
+    Raises:
+        InputError: the footprint has no area.
+    """
+    import mapbox_earcut
+
+    parts: list[Mesh] = []
+    for polygon in shapely.get_parts(shapely.make_valid(footprint)):
+        if polygon.geom_type != "Polygon" or polygon.area == 0:
+            continue
+        polygon = shapely.geometry.polygon.orient(polygon)  # shell counter-clockwise, holes clockwise
+        rings = [np.asarray(ring.coords)[:-1, :2] for ring in (polygon.exterior, *polygon.interiors)]
+        flat = np.concatenate(rings)
+        ends = np.cumsum([len(ring) for ring in rings]).astype(np.uint32)
+        roof = mapbox_earcut.triangulate_float64(flat, ends).reshape(-1, 3).astype(np.int64)
+        a, b, c = (flat[roof[:, k]] for k in range(3))
+        turned = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0]) < 0
+        roof[turned] = roof[turned][:, ::-1]
+        parts.append(Mesh.of(np.column_stack([flat, np.full(len(flat), top)]), roof, ROOF, index, frame))
+        for ring in rings:
+            after = np.roll(ring, -1, axis=0)
+            quads = _upright(ring, after, np.full(len(ring), np.nan), np.full(len(ring), top))
+            quads[:, :2, 2] = base(quads[:, :2, 0], quads[:, :2, 1]) if callable(base) else base
+            parts.append(replace(_quads(quads, WALL, frame), index=np.full(2 * len(ring), index)))
+    if not parts:
+        raise InputError("a footprint has no area; give a polygon in metres")
+    return joined(parts)
+
+
+def sphere_mesh(
+    centre: Sequence[float | int], radius: float | int, subdivisions: int = 3, frame: SceneFrame | None = None
+) -> Mesh:
+    """An icosahedron, each face cut in four ``subdivisions`` times, its vertices on the sphere."""
+    golden = (1 + math.sqrt(5)) / 2
+    flat = np.array([(s, t * golden, 0.0) for s in (-1, 1) for t in (-1, 1)])
+    corners = np.concatenate([np.roll(flat, k, axis=1) for k in range(3)])
+    vertices = unit(corners)
+    near = np.linalg.norm(vertices[:, None] - vertices[None], axis=-1) < 1.1
+    faces = [
+        (i, j, k) for i in range(12) for j in range(i) for k in range(j) if near[i, j] and near[j, k] and near[i, k]
+    ]
+    for _ in range(subdivisions):
+        pairs = np.concatenate([np.asarray(faces)[:, list(e)] for e in ((0, 1), (1, 2), (2, 0))])
+        edges, which = np.unique(np.sort(pairs, axis=1), axis=0, return_inverse=True)
+        middle = which.reshape(3, -1).T + len(vertices)
+        vertices = np.concatenate([vertices, unit(vertices[edges].sum(axis=1))])
+        a, b, c = np.asarray(faces).T
+        ab, bc, ca = middle.T
+        faces = np.concatenate([np.stack(t, -1) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])  # type: ignore[assignment]
+    made = Mesh.of(vertices * radius + np.asarray(centre, np.float64), faces, OBJECT, -1, frame)
+    inward = np.einsum("fd,fd->f", made._crosses(), vertices[made.faces].sum(axis=1)) < 0
+    made.faces[inward] = made.faces[inward][:, ::-1]
+    return made
+
+
+def _upright(start: np.ndarray, end: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """(n, 4, 3) vertical quads from ``start`` to ``end`` (n, 2), counter-clockwise seen from their right."""
+    return np.stack([
+        np.column_stack([start, low]), np.column_stack([end, low]),
+        np.column_stack([end, high]), np.column_stack([start, high]),
+    ], axis=1)  # fmt: skip
+
+
+def _quads(corners: np.ndarray, kind: int, frame: SceneFrame | None) -> Mesh:
+    """Quads (n, 4, 3), counter-clockwise, as two triangles each with vertices of their own."""
+    first = 4 * np.arange(len(corners))[:, None]
+    faces = np.concatenate([first + np.array([0, 1, 2]), first + np.array([0, 2, 3])], axis=1)
+    return Mesh.of(corners, faces, kind, -1, frame)
+
+
+def _classes_below(scene: Scene, mesh: Mesh) -> np.ndarray:
+    """Layout class of the pixel in which the middle of each face lies."""
+    middle = mesh.vertices[mesh.faces].mean(axis=1)
+    grid, codes = scene.grid, scene.classes.detach().cpu().numpy()
+    rows = np.clip(np.floor((grid.top - middle[:, 1]) / grid.step).astype(np.int64), 0, grid.rows - 1)
+    columns = np.clip(np.floor((middle[:, 0] - grid.left) / grid.step).astype(np.int64), 0, grid.columns - 1)
+    return codes[rows, columns]
+
+
+def _below_objects(objects: Objects, positions: np.ndarray) -> np.ndarray:
+    """Whether a point lies under the outline of an object, taken as the ellipse (or the box) of its size."""
+    below = np.zeros(len(positions), bool)
+    fields = (objects.shape, objects.centre, objects.half, objects.yaw)
+    for shape, centre, half, yaw in zip(*(v.detach().double().cpu().numpy() for v in fields), strict=True):
+        x, y = (positions[:, :2] - centre[:2]).T
+        turn = math.radians(float(yaw))
+        across, along = (
+            (x * math.cos(turn) - y * math.sin(turn)) / half[0],
+            (x * math.sin(turn) + y * math.cos(turn)) / half[1],
+        )
+        inside = np.maximum(np.abs(across), np.abs(along)) <= 1 if shape == BOX else across**2 + along**2 <= 1
+        below |= inside & (positions[:, 2] < centre[2])
+    return below

@@ -1,0 +1,186 @@
+"""Meshes: closed, wound outward, of the right area and volume, and points spread evenly over them."""
+
+import math
+
+import numpy as np
+import pytest
+import shapely
+from scipy.spatial import cKDTree
+from solid_toys import HOUSE, village
+
+from gensat.errors import InputError
+from gensat.geo.classes import BUILDING, LOW_VEGETATION, ROAD, WOODLAND
+from gensat.render.mesh import Mesh, joined
+from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL
+from gensat.render.triangles import (
+    box_mesh,
+    column_mesh,
+    cone_mesh,
+    grid_mesh,
+    prism_mesh,
+    scene_mesh,
+    scene_points,
+    sphere_mesh,
+)
+
+
+def volume(mesh):
+    """By the divergence theorem: positive only where faces are wound outward."""
+    a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
+    return np.einsum("fd,fd->", a, np.cross(b, c)) / 6
+
+
+def is_closed(mesh):
+    """Every edge is used once in each direction (vertices at the same place are one)."""
+    _, number = np.unique(np.round(mesh.vertices, 6), axis=0, return_inverse=True)
+    edges = number[np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])]
+    kept = edges[edges[:, 0] != edges[:, 1]]
+    return sorted(map(tuple, kept)) == sorted(map(tuple, kept[:, ::-1]))
+
+
+def test_sphere_normals_point_from_the_centre():
+    mesh = sphere_mesh((1.0, -2.0, 3.0), 5.0, 4)
+    outward = (mesh.vertices - [1, -2, 3]) / 5
+    cosine = np.einsum("vd,vd->v", mesh.vertex_normals, outward)
+    assert math.degrees(math.acos(cosine.min())) < 0.5
+    middles = mesh.vertices[mesh.faces].mean(axis=1) - [1, -2, 3]
+    cosine = np.einsum("fd,fd->f", mesh.face_normals, middles / np.linalg.norm(middles, axis=1, keepdims=True))
+    assert math.degrees(math.acos(cosine.min())) < 1.0
+    assert len(mesh.vertices) == 10 * 4**4 + 2 and is_closed(mesh)
+    assert volume(mesh) == pytest.approx(4 / 3 * math.pi * 125, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    "body,size",
+    [
+        (box_mesh(), 8.0),
+        (cone_mesh(1.0), 2 * 12 * math.sin(math.pi / 12)),
+        (cone_mesh(0.0), 8 * math.sin(math.pi / 12)),
+    ],
+)
+def test_solids_are_closed_and_have_their_volume(body, size):
+    assert is_closed(body)
+    assert volume(body) == pytest.approx(size, rel=1e-9)
+
+
+def test_prism_with_a_courtyard():
+    mesh = prism_mesh(HOUSE, 1.0, 8.0, index=4)
+    area, around = HOUSE.area, HOUSE.exterior.length + HOUSE.interiors[0].length
+    walls, roof = mesh.kinds == WALL, mesh.kinds == ROOF
+    assert mesh.areas[roof].sum() == pytest.approx(area) and mesh.areas[walls].sum() == pytest.approx(around * 7)
+    assert (mesh.face_normals[roof] == [0, 0, 1]).all() and np.abs(mesh.face_normals[walls][:, 2]).max() == 0
+    floor = mesh.part(roof)
+    floor.vertices[:, 2], floor.faces = 1.0, floor.faces[:, ::-1]
+    whole = joined([mesh, floor])
+    assert is_closed(whole) and volume(whole) == pytest.approx(area * 7)
+    # walls look away from the building, also in the courtyard
+    middle = mesh.vertices[mesh.faces[walls]].mean(axis=1) + 0.01 * mesh.face_normals[walls]
+    assert not shapely.contains_xy(HOUSE, middle[:, 0], middle[:, 1]).any()
+    assert (mesh.index == 4).all()
+
+
+def test_prism_of_a_concave_footprint_and_of_several_parts():
+    star = shapely.Polygon(
+        [
+            (10 * r * math.cos(a), 10 * r * math.sin(a))
+            for k in range(10)
+            for r, a in [((1, 0.4)[k % 2], k * math.pi / 5)]
+        ]
+    )
+    mesh = prism_mesh(star, 0.0, 1.0)
+    roof = mesh.kinds == ROOF
+    assert mesh.areas[roof].sum() == pytest.approx(star.area)
+    both = prism_mesh(shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(5, 5, 7, 7)]), 0.0, 1.0)
+    assert both.areas[both.kinds == ROOF].sum() == pytest.approx(5)
+    with pytest.raises(InputError, match="no area"):
+        prism_mesh(shapely.Polygon([(0, 0), (1, 1), (2, 2)]), 0, 1)
+
+
+def test_walls_reach_down_to_a_sloping_ground():
+    mesh = prism_mesh(shapely.box(0, 0, 4, 4), lambda x, y: 0.5 * x, 10.0)
+    feet = mesh.vertices[mesh.vertices[:, 2] < 9]
+    np.testing.assert_allclose(feet[:, 2], 0.5 * feet[:, 0])
+
+
+def test_grid_is_the_plane_through_its_heights():
+    x, y = np.linspace(0, 6, 7), np.linspace(5, 0, 6)
+    mesh = grid_mesh(x, y, 2 + 0.3 * x[None] - 0.4 * y[:, None])
+    normal = np.array([-0.3, 0.4, 1]) / math.sqrt(1.25)
+    np.testing.assert_allclose(mesh.face_normals, np.tile(normal, (60, 1)), atol=1e-12)
+    assert mesh.areas.sum() == pytest.approx(30 * math.sqrt(1.25))
+    holed = np.zeros((6, 7))
+    holed[2, 3] = np.nan
+    assert len(grid_mesh(x, y, holed).faces) == 60 - 6 and np.isfinite(grid_mesh(x, y, holed).vertices).all()
+
+
+def test_columns_have_level_tops_and_walls_where_they_differ():
+    z = np.array([[1.0, 3.0, 3.0], [1.0, np.nan, 2.0]])
+    mesh = column_mesh(np.arange(4.0), np.array([2.0, 1.0, 0.0]), z)
+    walls = mesh.kinds == WALL
+    assert mesh.areas[~walls].sum() == 5 and mesh.areas[walls].sum() == 2 + 1
+    middle = mesh.vertices[mesh.faces].mean(axis=1)
+    west = walls & (mesh.face_normals[:, 0] == -1)  # of the 3 m cell, over the 1 m one
+    south = walls & (mesh.face_normals[:, 1] == -1)  # of the 3 m cell, over the 2 m one
+    assert west.sum() == south.sum() == 2 and walls.sum() == 4
+    assert (middle[west, 0] == 1).all() and (middle[south, 1] == 1).all()
+
+
+def test_points_are_spread_evenly():
+    mesh = joined([prism_mesh(HOUSE, 0.0, 8.0), sphere_mesh((20, 0, 5), 4, 2)])
+    points = mesh.points(0.25)
+    assert len(points) == pytest.approx(mesh.areas.sum() / 0.25**2, rel=0.05)
+    np.testing.assert_allclose(np.linalg.norm(points.normals, axis=1), 1)
+    roof = points.part(points.kinds == ROOF)
+    assert shapely.contains_xy(HOUSE.buffer(1e-9), roof.positions[:, 0], roof.positions[:, 1]).all()
+    near = cKDTree(roof.positions).query(roof.positions, k=2)[0][:, 1]
+    assert near.min() >= 0.75 * 0.25
+    anywhere = np.random.default_rng(1).uniform((-6, -5), (6, 5), (20000, 2))
+    anywhere = anywhere[shapely.contains_xy(HOUSE, *anywhere.T)]
+    holes = cKDTree(roof.positions[:, :2]).query(anywhere)[0]
+    assert holes.max() < 1.3 * 0.25 and holes.mean() < 0.45 * 0.25
+    np.testing.assert_array_equal(points.positions, mesh.points(0.25).positions)
+    for wrong in (0.0, float("nan"), -1.0, 1e-5):
+        with pytest.raises(InputError, match="spacing"):
+            mesh.points(wrong)
+
+
+def test_a_scene_becomes_one_mesh_under_its_image():
+    scene = village()
+    mesh = scene_mesh(scene)
+    assert set(mesh.kinds) == {TERRAIN, ROOF, WALL, OBJECT}
+    assert mesh.areas[mesh.kinds == TERRAIN].sum() == pytest.approx(32 * 32, rel=2e-3)
+    left, bottom, right, top = scene.grid.bounds
+    ground = mesh.part(mesh.kinds == TERRAIN)
+    assert (ground.vertices[:, :2].min(axis=0) == [left, bottom]).all() and (
+        ground.vertices[:, :2].max(axis=0) == [right, top]
+    ).all()
+    inner = np.abs(ground.vertices[:, 0]) < 15
+    np.testing.assert_allclose(ground.vertices[inner, 2], 0.05 * ground.vertices[inner, 0], atol=1e-6)
+    np.testing.assert_allclose(mesh.uv, np.stack([(mesh.vertices[:, 0] + 16) / 32, (16 - mesh.vertices[:, 1]) / 32], 1))
+    assert (mesh.textured == ((mesh.kinds == TERRAIN) | (mesh.kinds == ROOF))).all()
+    kinds = {k: set(mesh.classes[mesh.kinds == k]) for k in (TERRAIN, ROOF, WALL, OBJECT)}
+    assert kinds == {TERRAIN: {LOW_VEGETATION, ROAD, BUILDING}, ROOF: {BUILDING}, WALL: {BUILDING}, OBJECT: {WOODLAND}}
+    tree = mesh.part((mesh.kinds == OBJECT) & (mesh.index == 0))
+    np.testing.assert_allclose((tree.vertices.max(axis=0) + tree.vertices.min(axis=0)) / 2, [11, 9, 5], atol=1e-6)
+    assert volume(tree) == pytest.approx(4 / 3 * math.pi * 12, rel=0.04)  # 320 triangles inside of it
+
+
+def test_points_of_a_scene_are_what_can_be_seen():
+    points = scene_points(village(), 0.5)
+    ground = points.kinds == TERRAIN
+    xy = points.positions[:, :2]
+    assert not shapely.contains_xy(HOUSE, xy[ground, 0], xy[ground, 1]).any()
+    roof = points.kinds == ROOF
+    np.testing.assert_allclose(points.colors[roof][:, 0].mean(), 0.7, atol=0.02)
+    under_tree = ground & (np.hypot(xy[:, 0] - 11, xy[:, 1] - 9) < 1.9)
+    assert under_tree.any() and not points.seen[under_tree].any()
+    assert points.seen[ground & (xy[:, 1] < 0)].all() and not points.seen[points.kinds == WALL].any()
+
+
+def test_columns_of_a_scene_are_exact():
+    scene = village(surface="columns")
+    mesh = scene_mesh(scene, image=False)
+    tops = (mesh.kinds == TERRAIN) & (mesh.face_normals[:, 2] == 1)
+    assert mesh.areas[tops].sum() == pytest.approx(32 * 32)
+    assert not mesh.textured.any() and mesh.image is None
+    assert isinstance(mesh, Mesh)
