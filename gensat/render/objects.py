@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from gensat.errors import InputError
+from gensat.render.bins import Bins, sort_into_cells
+from gensat.render.rays import OBJECT, Hits, Rays
 
 ELLIPSOID, CONE, BOX = range(3)
 """Shapes of objects."""
@@ -90,5 +95,139 @@ class Objects:
     def __add__(self, other: Objects) -> Objects:
         return Objects(*(torch.cat([getattr(self, f), getattr(other, f)]) for f in self.__dataclass_fields__))
 
+    def __post_init__(self) -> None:
+        if not bool((self.half > 0).all()):
+            raise InputError("an object has no size; give half sizes above 0")
+        object.__setattr__(self, "_built", {})
+
     def __len__(self) -> int:
         return len(self.shape)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Objects:
+        """The same on another device or in another dtype."""
+        values = {f: getattr(self, f) for f in self.__dataclass_fields__}
+        return Objects(**{f: v.to(device, dtype if v.is_floating_point() else None) for f, v in values.items()})
+
+    def cast(self, rays: Rays, far: Float[Tensor, " n"] | None = None) -> Hits:
+        """First hit of rays (n); ``t`` and normals are differentiable with respect to the solids and the rays.
+
+        Solids are closed from outside only: a ray that begins in one does not see it.
+
+        Args:
+            rays: (n, 3) origins and directions.
+            far: metres after which nothing counts.
+        """
+        hits = Hits.none(rays)
+        _, thing = self.first(rays, far)
+        hit = torch.nonzero(thing >= 0)[:, 0]
+        if not len(hit):
+            return hits
+        origins, directions, thing = rays.origins[hit], rays.directions[hit], thing[hit]
+        t = self._intersect(origins, directions, thing)
+        return Hits(
+            hits.t.index_put((hit,), t),
+            hits.kind.index_put((hit,), torch.full_like(thing, OBJECT)),
+            hits.index.index_put((hit,), thing),
+            hits.normal.index_put((hit,), self._normal(origins + t[:, None] * directions, thing)),
+            hits.edge,
+        )
+
+    def first(self, rays: Rays, far: Float[Tensor, " n"] | None = None) -> tuple[Tensor, Tensor]:
+        """Distance and number of the first solid hit; inf and -1 for none."""
+        far = torch.full_like(rays.directions[:, 0], torch.inf) if far is None else far.detach()
+        if not len(self):
+            return torch.full_like(far, torch.inf), torch.full_like(far, -1, dtype=torch.int64)
+
+        def intersect(o: Tensor, d: Tensor, thing: Tensor, near: Tensor, to: Tensor) -> Tensor:
+            return self._intersect(o, d, thing)
+
+        directions = rays.directions.detach()
+        return self._bins(directions.dtype).first(rays.origins.detach(), directions, far, intersect)
+
+    def _bins(self, dtype: torch.dtype) -> Bins:
+        key = (dtype, self.centre._version, self.half._version, self.yaw._version, self.centre.device)
+        built: dict[Any, Bins] = self._built  # type: ignore[attr-defined]
+        if key not in built:
+            centre, half, yaw = (v.detach().cpu().double().numpy() for v in (self.centre, self.half, self.yaw))
+            c, s = np.abs(np.cos(np.radians(yaw))), np.abs(np.sin(np.radians(yaw)))
+            reach = np.stack([c * half[:, 0] + s * half[:, 1], s * half[:, 0] + c * half[:, 1]], axis=1)
+            boxes = np.concatenate([centre[:, :2] - reach, centre[:, :2] + reach], axis=1)
+            built.clear()
+            built[key] = sort_into_cells(boxes, centre[:, 2] + half[:, 2], dtype=dtype, device=self.centre.device)
+        return built[key]
+
+    def _axes(self, thing: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Cosine and sine of the yaw, and half sizes."""
+        yaw = torch.deg2rad(self.yaw[thing].to(dtype))
+        return torch.cos(yaw), torch.sin(yaw), self.half[thing].to(dtype)
+
+    def _intersect(self, origins: Tensor, directions: Tensor, thing: Tensor) -> Tensor:
+        """Metres to each solid, inf for a miss, in the frame in which it is a unit sphere, frustum or cube."""
+        c, s, half = self._axes(thing, directions.dtype)
+
+        def unit(v: Tensor) -> Tensor:
+            return torch.stack([c * v[:, 0] - s * v[:, 1], s * v[:, 0] + c * v[:, 1], v[:, 2]], dim=1) / half
+
+        o, d = unit(origins - self.centre[thing].to(directions.dtype)), unit(directions)
+        # From the point of closest approach: far away, the squares would drown the unit in rounding.
+        closest = -(o * d).sum(dim=1) / (d * d).sum(dim=1)
+        o = o + closest[:, None] * d
+        shape = self.shape[thing]
+        taper = self.taper[thing].to(directions.dtype)
+        t = torch.where(
+            shape == ELLIPSOID, _sphere(o, d), torch.where(shape == CONE, _frustum(o, d, taper), _cube(o, d))
+        )
+        t = t + closest
+        return torch.where(t >= 0, t, torch.inf)
+
+    def _normal(self, points: Tensor, thing: Tensor) -> Tensor:
+        c, s, half = self._axes(thing, points.dtype)
+        v = points - self.centre[thing].to(points.dtype)
+        p = torch.stack([c * v[:, 0] - s * v[:, 1], s * v[:, 0] + c * v[:, 1], v[:, 2]], dim=1) / half
+        face = torch.nn.functional.one_hot(p.abs().argmax(dim=1), 3) * torch.sign(p)
+        taper = self.taper[thing].to(points.dtype)
+        mean, slope = (1 + taper) / 2, (taper - 1) / 2
+        radius = mean + slope * p[:, 2]
+        side = torch.stack([p[:, 0], p[:, 1], -slope * radius], dim=1)
+        cap = torch.stack([0 * c, 0 * c, torch.sign(p[:, 2])], dim=1)
+        on_cap = (p[:, 2].abs() - 1).abs() < (torch.linalg.vector_norm(p[:, :2], dim=1) - radius).abs()
+        shape = self.shape[thing][:, None]
+        cone = torch.where(on_cap[:, None], cap, side)
+        n = torch.where(shape == ELLIPSOID, p, torch.where(shape == CONE, cone, face)) / half
+        world = torch.stack([c * n[:, 0] + s * n[:, 1], c * n[:, 1] - s * n[:, 0], n[:, 2]], dim=1)
+        return torch.nn.functional.normalize(world, dim=1)
+
+
+def _sphere(o: Tensor, d: Tensor) -> Tensor:
+    inside = 1 - (o * o).sum(dim=1)
+    hits = inside >= 0
+    return torch.where(hits, -(torch.where(hits, inside, 1.0) / (d * d).sum(dim=1)).sqrt(), torch.inf)
+
+
+def _cube(o: Tensor, d: Tensor) -> Tensor:
+    d = torch.where(d.abs() < 1e-12, 1e-12, d)
+    one, two = (-1 - o) / d, (1 - o) / d
+    enters, leaves = torch.minimum(one, two).amax(dim=1), torch.maximum(one, two).amin(dim=1)
+    return torch.where(enters <= leaves, enters, torch.inf)
+
+
+def _frustum(o: Tensor, d: Tensor, taper: Tensor) -> Tensor:
+    """x^2 + y^2 = (mean + slope z)^2 for |z| <= 1, and the two caps."""
+    mean, slope = (1 + taper) / 2, (taper - 1) / 2
+    radius = mean + slope * o[:, 2]
+    a = d[:, 0] ** 2 + d[:, 1] ** 2 - (slope * d[:, 2]) ** 2
+    b = o[:, 0] * d[:, 0] + o[:, 1] * d[:, 1] - slope * d[:, 2] * radius
+    c = o[:, 0] ** 2 + o[:, 1] ** 2 - radius**2
+    inside = b * b - a * c
+    real = inside >= 0
+    half = -(b + torch.where(b < 0, -1.0, 1.0) * torch.where(real, inside, 1.0).sqrt())
+    found = []
+    for t in (half / torch.where(a == 0, 1e-20, a), c / torch.where(half == 0, 1e-20, half)):
+        z = o[:, 2] + t * d[:, 2]
+        found.append(torch.where(real & (z.abs() <= 1) & (mean + slope * z >= 0), t, torch.inf))
+    down = torch.where(d[:, 2].abs() < 1e-12, 1e-12, d[:, 2])
+    for end in (-1.0, 1.0):
+        t = (end - o[:, 2]) / down
+        across = (o[:, 0] + t * d[:, 0]) ** 2 + (o[:, 1] + t * d[:, 1]) ** 2
+        found.append(torch.where(across <= (mean + slope * end) ** 2, t, torch.inf))
+    return torch.stack(found).amin(dim=0)
