@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 from shard_toys import about, colour, jpeg, png, shard, write_tar
-from test_shards_reader import REASONS, broken  # noqa: F401 (a fixture)
+from test_shards_damage import REASONS, broken  # noqa: F401 (a fixture)
 
 from gensat.errors import InputError
 from gensat.train.shards import open_index
