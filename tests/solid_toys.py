@@ -37,5 +37,5 @@ def village(size=32, step=1.0, slope=0.05, surface="bilinear"):
         torch.tensor([[11.0, 9.0, 1.5]]), torch.tensor([[0.3, 0.3, 1.5]]), taper=0.8, classes=WOODLAND
     )
     prisms = Prisms.of([HOUSE], [8.0], [low])
-    terrain = HeightField(heights, grid, surface)
+    terrain = HeightField(heights, grid, surface, None)  # nothing beyond the image
     return Scene(FRAME, image, terrain, prisms, tree + trunk, classes, grid, None, {"notes": ["made for a test"]})

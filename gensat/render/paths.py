@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -270,3 +270,46 @@ def angles_of(frame: SceneFrame, pose: Float[np.ndarray, "4 4"]) -> tuple[float,
     under = np.cross(ahead, side)
     roll = math.degrees(math.atan2(float(right @ under), float(right @ side)))
     return frame.heading(math.degrees(math.atan2(ahead[0], ahead[1])), x, y), pitch, roll
+
+
+def orbit(
+    at: Sequence[float | int],
+    *,
+    radius: float | int,
+    elevation: float | int,
+    count: int,
+    fov: float | int = 60.0,
+    width: int = 256,
+    height: int = 256,
+    start: float | int = 0.0,
+) -> list[Camera]:
+    """Cameras around a point, looking at it from ``elevation`` degrees above the horizon; the first stands at azimuth ``start``.
+
+    Args:
+        at: local (x, y, z).
+        radius: metres from it.
+        elevation: degrees, above -90 to 90; from straight above the top of the picture is away from the camera's side.
+        count: of cameras, clockwise.
+        fov: horizontal field of view in degrees.
+        width: columns.
+        height: rows.
+        start: degrees clockwise from grid north.
+    """
+    if count < 1 or not radius > 0 or not -90 < elevation <= 90:
+        raise InputError(
+            f"an orbit of {count} cameras at radius {radius:g} m and elevation {elevation:g} cannot be; "
+            "give 1 or more, above 0, and above -90 to 90 degrees"
+        )
+    level, up = math.cos(math.radians(elevation)), math.sin(math.radians(elevation))
+    made = []
+    for k in range(count):
+        azimuth = float(start) + 360.0 * k / count
+        turn = math.radians(azimuth)
+        offset = np.array([math.sin(turn) * level, math.cos(turn) * level, up])
+        where = tuple(float(v) for v in np.asarray(at, np.float64) + float(radius) * offset)
+        made.append(
+            Camera.looking(
+                SceneFrame(None), where, heading=azimuth + 180.0, pitch=-elevation, fov=fov, width=width, height=height
+            )
+        )
+    return made

@@ -8,6 +8,7 @@ none, are at most 0.999, and blending stops before the transmittance falls to 1e
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -25,9 +26,8 @@ CAMERA_MODELS = ("pinhole", "ortho")
 BACKENDS = ("auto", "torch", "gsplat")
 
 ALPHA_MIN, ALPHA_MAX, STOP = 1 / 255, 0.999, 1e-4
-_TILE = (
-    8  # pixels: on a CPU pairs of a splat and a pixel are what costs, and small tiles have fewer that are out of reach
-)
+_LOG_MIN = math.log(ALPHA_MIN)
+_TILE = 8  # pixels; small, as pairs of a splat and a pixel that it does not reach are what costs
 _SEGMENT = 256  # splats of a tile that are blended at once
 _PAIRS = 4_000_000  # pairs in memory at once; with gradients more are recomputed instead of kept
 
@@ -305,22 +305,25 @@ def _bin(found: Projected, across: int, down: int) -> tuple[Tensor, Tensor, Tens
 
 def _tiles(splats: Tensor, members: Tensor, first: Tensor, counts: Tensor, tiles: Tensor, across: int) -> Tensor:
     """(tiles, pixels, d + 1) blended channels and opacity of some tiles."""
-    step = torch.arange(_TILE, device=splats.device, dtype=splats.dtype) + 0.5
-    corner = torch.stack([tiles % across, tiles // across], dim=-1).to(splats.dtype) * _TILE
-    px = (corner[:, :1] + step.repeat(_TILE))[:, :, None]  # (tiles, pixels, 1)
-    py = (corner[:, 1:] + step.repeat_interleave(_TILE))[:, :, None]
-    through = torch.ones_like(px)
-    ended = torch.zeros_like(px, dtype=torch.bool)
+    # From the middle of the tile, so that the squares below stay small: log(alpha) is one product with (1, x, y, x^2, xy, y^2).
+    step = torch.arange(_TILE, device=splats.device, dtype=splats.dtype) + 0.5 - _TILE / 2
+    px, py = step.repeat(_TILE), step.repeat_interleave(_TILE)
+    powers = torch.stack([torch.ones_like(px), px, py, px * px, px * py, py * py], dim=-1).expand(len(tiles), -1, -1)
+    middle = (torch.stack([tiles % across, tiles // across], dim=-1).to(splats.dtype) + 0.5) * _TILE
+    through = torch.ones_like(powers[..., :1])
+    ended = torch.zeros_like(through, dtype=torch.bool)
     total: Tensor | None = None
     for begin in range(0, int(counts.max()), _SEGMENT):
         span = torch.arange(begin, min(begin + _SEGMENT, int(counts.max())), device=splats.device)
         there = span < counts[:, None]
         of = splats[members[(first[:, None] + span).clamp(max=len(members) - 1)]]  # (tiles, splats, 6 + d)
-        mx, my, a, b, c, opacity = (of[:, None, :, k] for k in range(6))
-        dx, dy = px - mx, py - my
-        sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
-        alpha = (opacity * torch.exp(-sigma)).clamp(max=ALPHA_MAX)
-        alpha = torch.where((alpha >= ALPHA_MIN) & (sigma >= 0) & there[:, None], alpha, 0.0)
+        mx, my = (of[..., :2] - middle[:, None]).unbind(-1)
+        a, b, c, opacity = of[..., 2:6].unbind(-1)
+        start = torch.log(opacity) - 0.5 * (a * mx * mx + c * my * my) - b * mx * my
+        start = torch.where(there, start, -1e9)
+        factors = torch.stack([start, a * mx + b * my, c * my + b * mx, -0.5 * a, -b, -0.5 * c], dim=-1)
+        exponent = powers @ factors.transpose(1, 2)  # (tiles, pixels, splats)
+        alpha = torch.where(exponent >= _LOG_MIN, torch.exp(exponent).clamp(max=ALPHA_MAX), 0.0)
         after = through * torch.cumprod(1 - alpha, dim=-1)
         before = torch.cat([through, after[..., :-1]], dim=-1)
         alive = (after > STOP) & ~ended
