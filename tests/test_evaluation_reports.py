@@ -150,11 +150,15 @@ def test_several_reports_are_compared_with_the_first(tmp_path):
     first, second = report("one", a=figure(value=20.0, interval=(19.0, 21.0))), report("two", a=figure())
     for r in (first, second):
         (tmp_path / r.model["name"]).mkdir()
+        for title in ("asked", "made"):
+            r.pictures[title] = f"{title}.jpg"
+            (tmp_path / r.model["name"] / r.pictures[title]).write_bytes(b"")
     found = publish({"one": first, "two": second}, tmp_path)
     assert found.data["compared"]["two"]["a: psnr"]["verdict"] == "better"
     assert "better" in (tmp_path / "two" / "index.html").read_text()
     assert json.loads((tmp_path / "figures.json").read_text())["one"]["a"]["value"] == 20.0
     overview = (tmp_path / "index.html").read_text()
     assert "one/index.html" in overview and "better" in overview
+    assert overview.count("<figure>") == 3  # the real images once, what was made of each
     assert "compared" not in publish({"one": first}, tmp_path / "one").data
     assert "compared" in publish({"one": first}, tmp_path / "one", second).data

@@ -67,14 +67,27 @@ def page(report: Report, folder: Path, differences: Sequence[Difference] | None 
     return document(name, parts)
 
 
-def overview(reports: Mapping[str, Report], found: Mapping[str, Sequence[Difference]], old: str) -> str:
-    """Several reports on one page: links to each, and what changed against ``old``."""
+_SAME = "asked"
+"""The one picture that shows real images, which all reports of a run share."""
+
+
+def overview(reports: Mapping[str, Report], out: Path, found: Mapping[str, Sequence[Difference]], old: str) -> str:
+    """Several reports on one page: links to each, what changed against ``old``, and their pictures (in ``out/NAME``) one
+    below the other.
+    """
     links = "".join(f"<li><a href='{escape(name)}/index.html'>{escape(name)}</a></li>" for name in reports)
     parts = ["<h1>" + escape(", ".join(reports)) + "</h1>", f"<ul>{links}</ul>"]
     for name, differences in found.items():
         parts.append(f"<h2>{escape(name)} against {escape(old)}</h2>")
         head = ("what", old, name, "difference", "verdict")
         parts.append(html_table(head, comparison_lines(differences)))
+    for title in dict.fromkeys(t for report in reports.values() for t in report.pictures):
+        parts.append(f"<h2>{escape(title)}</h2>")
+        showing = [(name, report.pictures[title]) for name, report in reports.items() if title in report.pictures]
+        if title == _SAME:
+            parts.append(_picture("real images", out / showing[0][0] / showing[0][1]))
+        else:
+            parts += [_picture(name, out / name / file) for name, file in showing]
     return document(escape(", ".join(reports)), parts)
 
 

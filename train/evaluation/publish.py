@@ -48,7 +48,7 @@ def publish(reports: Mapping[str, Report], out: Path, earlier: Report | None = N
     if several:
         _write(out / FIGURES, json.dumps({"model": {"name": ", ".join(reports)}, **whole}, indent=1) + "\n")
         _write(out / TABLE, "\n\n".join(texts))
-        _write(out / PAGE, overview(reports, found, label(base) if base is not None else ""))
+        _write(out / PAGE, overview(reports, out, found, label(base) if base is not None else ""))
     return Published(whole, "\n\n".join(texts))
 
 
