@@ -184,6 +184,20 @@ def test_solids_equal_small_steps():
     assert (hits.kind[torch.as_tensor(both)] == OBJECT).all()
 
 
+def test_plumb_lines_meet_solids_only_over_their_plan():
+    x, y = torch.meshgrid(torch.linspace(-14, 14, 57), torch.linspace(-14, 14, 57), indexing="ij")
+    down = torch.tensor([[0.0, 0, -1]]).expand(x.numel(), 3)
+    hits = solids().to(dtype=torch.float32).cast(Rays(torch.stack([x, y, 0 * x + 20], dim=-1).reshape(-1, 3), down))
+    z = np.linspace(0.01, 12, 1200)
+    columns = np.stack(np.broadcast_arrays(x.numpy()[..., None], y.numpy()[..., None], z), axis=-1).reshape(-1, 3)
+    inside = inside_solids(columns).reshape(-1, 1200)
+    top = np.where(inside.any(axis=1), z[1199 - inside[:, ::-1].argmax(axis=1)], np.nan)
+    high = (20 - hits.t).numpy()
+    both = hits.hit.numpy() & ~np.isnan(top)
+    assert both.sum() > 100 and (hits.hit.numpy() == ~np.isnan(top)).mean() > 0.98
+    assert np.abs(high - top)[both].max() < 0.3 and np.median(np.abs(high - top)[both]) < 0.011
+
+
 def test_gradients_of_solids():
     made = solids()
     rays = Rays(

@@ -30,7 +30,7 @@ _RANK = {WATER: 1, ROAD: 2, BUILDING: 3}  # drawn in this order over all kinds o
 _MARGIN = 50.0  # metres around the canvas in which a line may be wide enough to reach into it
 _SEGMENT = 32  # pixels after which a straight edge of another CRS gets a point of its own
 _CIRCLE = 1440  # points of a parallel around a pole: a radius of 10,000 pixels is kept to 0.02 pixels
-_AREAS, _LINES = (3, 6), (1, 5, 2)  # shapely type ids: polygons; lines and rings
+_AREAS, _LINES, _COLLECTION = (3, 6), (1, 5, 2), 7  # shapely type ids: polygons; lines and rings; collections
 
 
 class NothingHere(InputError):
@@ -67,11 +67,7 @@ def draw_vectors(path: Path, canvas: Canvas, legend: AttributeLegend) -> tuple[U
     """
     if canvas.crs is None:
         raise InputError(f"vector layout {path.name} needs a canvas with a place; give a place or a bbox")
-    layers = [layer for layer in _read_layers(path, canvas) if layer is not None]
-    if not layers:
-        raise InputError(f"vector layout {path} holds no features with a geometry; give another file")
-    if not any(layer.boxes for layer in layers):
-        raise no_overlap(path.name, _lonlat_extent(layers), canvas)
+    layers = _layers_here(path, canvas)
     drawn: list[tuple[int, float, Any, int]] = []
     unclassified = points = 0
     for layer in layers:
@@ -109,6 +105,48 @@ def draw_vectors(path: Path, canvas: Canvas, legend: AttributeLegend) -> tuple[U
     if not total:
         notes.append("the layout has no features on the canvas")
     return class_map, notes
+
+
+def read_polygons(path: Path, canvas: Canvas) -> tuple[list[Any], list[dict[str, Any]], list[str]]:
+    """Polygonal features of all layers of a file that touch a canvas, in its CRS.
+
+    Args:
+        path: a file GDAL reads; GeoJSON without a CRS is in lon/lat.
+        canvas: a canvas with a place.
+
+    Returns:
+        Valid polygons and multipolygons (not clipped exactly), the attributes of each, and notes on what was left out.
+
+    Raises:
+        InputError: unreadable, without a CRS, or not overlapping the canvas.
+    """
+    if canvas.crs is None:
+        raise InputError(f"{path.name} needs an image with a place; give one with a CRS")
+    shapes: list[Any] = []
+    attributes: list[dict[str, Any]] = []
+    left_out = mended = 0
+    for layer in _layers_here(path, canvas):
+        mended += layer.mended + int((~shapely.is_valid(layer.geometry)).sum())
+        for shape, values in zip(_on_canvas(layer, canvas), layer.attributes, strict=True):
+            area = _as_area(shape, None)
+            if area is not None and not area.is_empty:
+                shapes.append(area)
+                attributes.append(values)
+        left_out += int((~np.isin(shapely.get_type_id(layer.geometry), (*_AREAS, _COLLECTION))).sum())
+    notes = [f"{left_out} features are points or lines and were left out"] if left_out else []
+    if mended:
+        notes.append(f"{mended} polygons were not valid and were mended")
+    return shapes, attributes, notes
+
+
+def _layers_here(path: Path, canvas: Canvas) -> list[_Layer]:
+    """Layers of a file with features; InputError if there are none or none reaches the canvas."""
+    layers = [layer for layer in _read_layers(path, canvas) if layer is not None]
+    if not layers:
+        raise InputError(f"vector layout {path} holds no features with a geometry; give another file")
+    if not any(layer.boxes for layer in layers):
+        raise no_overlap(path.name, _lonlat_extent(layers), canvas)
+    return layers
 
 
 def no_overlap(name: str, extent: Box, canvas: Canvas) -> NothingHere:

@@ -1,4 +1,4 @@
-"""Simple solids of a street: ellipsoids (crowns), upright cones and cylinders (trunks, lamps), boxes (cars, signs)."""
+"""Simple solids of a street: ellipsoids (crowns), upright cones and cylinders (trunks, lamps), boxes (cars, signs), pitched roofs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gensat.errors import InputError
 from gensat.render.bins import Bins, sort_into_cells
 from gensat.render.rays import OBJECT, Hits, Rays
 
-ELLIPSOID, CONE, BOX = range(3)
+ELLIPSOID, CONE, BOX, GABLE, HIP = range(5)
 """Shapes of objects."""
 
 
@@ -24,13 +24,15 @@ class Objects:
     """Solids in the scene frame. Make them with :meth:`ellipsoids`, :meth:`cones` and :meth:`boxes`, join them with ``+``.
 
     Args:
-        shape: 0 ellipsoid, 1 upright cone, frustum or cylinder, 2 box.
+        shape: 0 ellipsoid, 1 upright cone, frustum or cylinder, 2 box, 3 gable roof (its ridge along its own x), 4 hip roof
+            (all four sides equally steep).
         centre: of each solid's bounding box, local metres.
         half: half its size along its own x, y, z, metres, above 0.
         yaw: degrees clockwise, seen from above, from the axes of the frame to its own.
-        taper: radius at the upper end / at the lower end of a cone: 0 a point, 1 a cylinder.
+        taper: radius at the upper end / at the lower end of a cone: 0 a point, 1 a cylinder; width at the top / at the bottom of a gable or hip:
+            0 a ridge, above it a flat top.
         classes: layout class of each.
-        colour: display values in [0, 1].
+        colour: display values in [0, 1]; NaN for what the image shows from above, as of real trees.
         label: any number of the user's, such as what thing it is part of.
     """
 
@@ -62,6 +64,16 @@ class Objects:
     def boxes(cls, centre: Tensor, half: Tensor, **more: Any) -> Objects:
         """Boxes; ``more``: yaw (degrees), classes, colour (n, 3), label, each a tensor or one value for all."""
         return cls._make(BOX, centre, half, **more)
+
+    @classmethod
+    def gables(cls, centre: Tensor, half: Tensor, **more: Any) -> Objects:
+        """Gable roofs with the ridge along their own x; ``more`` as :meth:`boxes`."""
+        return cls._make(GABLE, centre, half, **{"taper": 0.0, **more})
+
+    @classmethod
+    def hips(cls, centre: Tensor, half: Tensor, **more: Any) -> Objects:
+        """Hip roofs, longer along their own x than y; ``more`` as :meth:`boxes`."""
+        return cls._make(HIP, centre, half, **{"taper": 0.0, **more})
 
     @classmethod
     def _make(
@@ -138,10 +150,17 @@ class Objects:
         if not len(self):
             return torch.full_like(far, torch.inf), torch.full_like(far, -1, dtype=torch.int64)
 
-        def intersect(o: Tensor, d: Tensor, thing: Tensor, near: Tensor, to: Tensor) -> Tensor:
-            return self._intersect(o, d, thing)
-
         directions = rays.directions.detach()
+        middle, tall = (v[:, 2].detach().to(directions.dtype) for v in (self.centre, self.half))
+
+        def intersect(o: Tensor, d: Tensor, thing: Tensor, near: Tensor, to: Tensor) -> Tensor:
+            # Most things of a cell lie above or below the ray's stretch in it.
+            enters, leaves = o[:, 2] + near * d[:, 2], o[:, 2] + to.clamp(max=1e6) * d[:, 2]
+            z, reach = middle[thing], tall[thing] + 1e-3
+            may = (torch.maximum(enters, leaves) >= z - reach) & (torch.minimum(enters, leaves) <= z + reach)
+            some = torch.nonzero(may)[:, 0]
+            return torch.full_like(near, torch.inf).index_put((some,), self._intersect(o[some], d[some], thing[some]))
+
         return self._bins(directions.dtype).first(rays.origins.detach(), directions, far, intersect)
 
     def _bins(self, dtype: torch.dtype) -> Bins:
@@ -174,9 +193,19 @@ class Objects:
         o = o + closest[:, None] * d
         shape = self.shape[thing]
         taper = self.taper[thing].to(directions.dtype)
-        t = torch.where(
-            shape == ELLIPSOID, _sphere(o, d), torch.where(shape == CONE, _frustum(o, d, taper), _cube(o, d))
-        )
+        t = torch.full_like(closest, torch.inf)
+        for kinds in ((ELLIPSOID,), (CONE,), (BOX, GABLE, HIP)):  # each pair is tried as what it is only
+            some = torch.nonzero(sum(shape == kind for kind in kinds))[:, 0]
+            if not len(some):
+                continue
+            there, ahead = o[some], d[some]
+            if kinds == (ELLIPSOID,):
+                found = _sphere(there, ahead)
+            elif kinds == (CONE,):
+                found = _frustum(there, ahead, taper[some])
+            else:
+                found = _wedge(there, ahead, _slopes(shape[some], half[some], taper[some]))
+            t = t.index_put((some,), found)
         t = t + closest
         return torch.where(t >= 0, t, torch.inf)
 
@@ -184,8 +213,12 @@ class Objects:
         c, s, half = self._axes(thing, points.dtype)
         v = points - self.centre[thing].to(points.dtype)
         p = torch.stack([c * v[:, 0] - s * v[:, 1], s * v[:, 0] + c * v[:, 1], v[:, 2]], dim=1) / half
-        face = torch.nn.functional.one_hot(p.abs().argmax(dim=1), 3) * torch.sign(p)
         taper = self.taper[thing].to(points.dtype)
+        slopes = _slopes(self.shape[thing], half, taper)
+        over = p.abs() + slopes * (1 + p[:, 2:])  # 1 on a face
+        flat = torch.nn.functional.one_hot(over.argmax(dim=1), 3).to(p)
+        face = flat * torch.sign(p)
+        face = torch.cat([face[:, :2], face[:, 2:] + (flat * slopes).sum(1, keepdim=True)], dim=1)
         mean, slope = (1 + taper) / 2, (taper - 1) / 2
         radius = mean + slope * p[:, 2]
         side = torch.stack([p[:, 0], p[:, 1], -slope * radius], dim=1)
@@ -204,10 +237,24 @@ def _sphere(o: Tensor, d: Tensor) -> Tensor:
     return torch.where(hits, -(torch.where(hits, inside, 1.0) / (d * d).sum(dim=1)).sqrt(), torch.inf)
 
 
-def _cube(o: Tensor, d: Tensor) -> Tensor:
-    d = torch.where(d.abs() < 1e-12, 1e-12, d)
-    one, two = (-1 - o) / d, (1 - o) / d
-    enters, leaves = torch.minimum(one, two).amax(dim=1), torch.maximum(one, two).amin(dim=1)
+def _slopes(shape: Tensor, half: Tensor, taper: Tensor) -> Tensor:
+    """How much narrower a box, gable or hip becomes along x, y and z per unit of z, in units of its half size at the bottom."""
+    across = torch.where((shape == GABLE) | (shape == HIP), 0.5 * (1 - taper), 0.0)
+    along = torch.where(shape == HIP, across * half[:, 1] / half[:, 0], 0.0)
+    return torch.stack([along, across, torch.zeros_like(along)], dim=1)
+
+
+def _wedge(o: Tensor, d: Tensor, slopes: Tensor) -> Tensor:
+    """|axis| + slope (1 + z) <= 1 for each axis: six planes, the cube where the slopes are 0."""
+    lean, rise = slopes * d[:, 2:], 1 - slopes * (1 + o[:, 2:])
+    enters = torch.full_like(d[:, 0], -torch.inf)
+    leaves = torch.full_like(d[:, 0], torch.inf)
+    for sign in (1.0, -1.0):
+        speed, room = sign * d + lean, rise - sign * o
+        speed = torch.where(speed.abs() < 1e-12, 1e-12, speed)
+        t = room / speed
+        enters = torch.maximum(enters, torch.where(speed < 0, t, -torch.inf).amax(dim=1))
+        leaves = torch.minimum(leaves, torch.where(speed > 0, t, torch.inf).amin(dim=1))
     return torch.where(enters <= leaves, enters, torch.inf)
 
 
@@ -222,9 +269,11 @@ def _frustum(o: Tensor, d: Tensor, taper: Tensor) -> Tensor:
     real = inside >= 0
     half = -(b + torch.where(b < 0, -1.0, 1.0) * torch.where(real, inside, 1.0).sqrt())
     found = []
-    for t in (half / torch.where(a == 0, 1e-20, a), c / torch.where(half == 0, 1e-20, half)):
+    for above, below in ((half, a), (c, half)):
+        some = below != 0  # a ray along the side of a cylinder never meets it
+        t = above / torch.where(some, below, 1.0)
         z = o[:, 2] + t * d[:, 2]
-        found.append(torch.where(real & (z.abs() <= 1) & (mean + slope * z >= 0), t, torch.inf))
+        found.append(torch.where(real & some & (z.abs() <= 1) & (mean + slope * z >= 0), t, torch.inf))
     down = torch.where(d[:, 2].abs() < 1e-12, 1e-12, d[:, 2])
     for end in (-1.0, 1.0):
         t = (end - o[:, 2]) / down
