@@ -195,7 +195,7 @@ class Objects:
         taper = self.taper[thing].to(directions.dtype)
         t = torch.full_like(closest, torch.inf)
         for kinds in ((ELLIPSOID,), (CONE,), (BOX, GABLE, HIP)):  # each pair is tried as what it is only
-            some = torch.nonzero(sum(shape == kind for kind in kinds))[:, 0]
+            some = torch.nonzero(torch.isin(shape, shape.new_tensor(kinds)))[:, 0]
             if not len(some):
                 continue
             there, ahead = o[some], d[some]
