@@ -141,7 +141,7 @@ def broken(tmp_path, **changes):
     [
         (
             lambda p: HeightMap.open(broken(p, unit="fathom")),
-            "unit 'fathom' of bad.tif is not known; give --heights-unit",
+            "unit 'fathom' of bad.tif is not known; give --unit",
         ),
         (lambda p: HeightMap.open(broken(p, heights=ramp() * 1000)), "as no place on the Earth does"),
         (lambda p: HeightMap.open(broken(p, heights=np.full((4, 4), np.nan))), "nothing but nodata"),

@@ -101,7 +101,7 @@ def read_buildings(
     if np.isnan(heights).all() and default is None:
         raise InputError(
             f"no building of {path.name} has a height (attributes: {', '.join(names[:8]) or 'none'}); "
-            "name the attribute with --building-height, or give metres for all"
+            "name the attribute with --height-field, or give metres for all with --default-height"
         )
     if unknown:
         assumed = DEFAULT_HEIGHT if default is None else float(default)

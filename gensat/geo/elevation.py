@@ -89,7 +89,7 @@ class HeightMap:
         factor = UNITS.get(stated.strip().lower()) if stated else 1.0
         if factor is None:
             raise InputError(
-                f"unit {stated!r} of {name} is not known; give --heights-unit with one of m, ft, us-ft, cm, dm, km"
+                f"unit {stated!r} of {name} is not known; give --unit with one of m, ft, us-ft, cm, dm, km"
             )
         if not stated:
             notes.append(f"{name} does not state its unit; metres are assumed")
@@ -108,7 +108,7 @@ class HeightMap:
         if known.min() < _LOWEST or known.max() > _HIGHEST:
             raise InputError(
                 f"heights of {name} run from {known.min():g} to {known.max():g} m, as no place on the Earth does; "
-                "give their unit with --heights-unit, such as ft or cm, or declare the nodata value"
+                "give their unit with --unit, such as ft or cm, or declare the nodata value"
             )
         if vertical is None:
             notes.append(f"{name} does not state its vertical datum; heights are used as they are")
