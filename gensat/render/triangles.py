@@ -12,7 +12,7 @@ import shapely
 from jaxtyping import Float
 
 from gensat.errors import InputError
-from gensat.geo.classes import BUILDING
+from gensat.geo.classes import BUILDING, WATER
 from gensat.render.frame import SceneFrame
 from gensat.render.heightfield import HeightField
 from gensat.render.mesh import Mesh, Points, joined, unit
@@ -24,7 +24,7 @@ _ROUND = 24  # corners of a cone's rim
 
 
 def scene_mesh(scene: Scene, *, wall: Sequence[float | int] = (0.72, 0.68, 0.62), image: bool = True) -> Mesh:
-    """Terrain, buildings and objects of a scene under its image; walls have the colour ``wall``, objects their own.
+    """Terrain, water, buildings and objects of a scene under its image; walls have the colour ``wall``, objects their own.
 
     Bilinear terrain becomes two triangles a cell (see :func:`grid_mesh`), columns keep their shape exactly; what lies beyond the grid
     is left out. The terrain goes on below buildings, as their walls reach down into it.
@@ -34,6 +34,9 @@ def scene_mesh(scene: Scene, *, wall: Sequence[float | int] = (0.72, 0.68, 0.62)
     for number, (footprint, top, base) in enumerate(zip(scene.buildings.footprints, tops, bases, strict=True)):
         parts.append(prism_mesh(footprint, base, top, index=number, frame=scene.frame))
     parts += object_meshes(scene.objects, scene.frame)
+    dry = sum(len(part.faces) for part in parts)
+    if scene.water is not None:
+        parts.append(height_mesh(HeightField(scene.water, scene.grid, "columns"), scene.frame))
     mesh = joined(parts)
     own = np.zeros(len(mesh.faces), np.int64) if mesh.classes is None else mesh.classes
     classes = np.where(
@@ -41,6 +44,7 @@ def scene_mesh(scene: Scene, *, wall: Sequence[float | int] = (0.72, 0.68, 0.62)
     )
     columns = scene.terrain.surface == "columns"  # whose walls belong to whatever stands on the cell
     classes = np.where(columns & (mesh.kinds == WALL) & (mesh.index < 0), _classes_below(scene, mesh), classes)
+    classes[dry:] = WATER
     picture = None
     if image:
         picture = (scene.image.detach().clamp(0, 1) * 255).round().byte().cpu().numpy()
