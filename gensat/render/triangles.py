@@ -9,63 +9,80 @@ from typing import Any
 
 import numpy as np
 import shapely
+import torch
 from jaxtyping import Float
 
 from gensat.errors import InputError
-from gensat.geo.classes import BUILDING, WATER
+from gensat.geo.classes import WATER
+from gensat.render.cameras import OrthographicCamera
 from gensat.render.frame import SceneFrame
+from gensat.render.gbuffers import Surfels, surfels_of
 from gensat.render.heightfield import HeightField
 from gensat.render.mesh import Mesh, Points, joined, unit
 from gensat.render.objects import BOX, CONE, Objects
-from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL
+from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL, Hits, Rays
 from gensat.render.scene import Scene
 
 _ROUND = 24  # corners of a cone's rim
 
 
-def scene_mesh(scene: Scene, *, wall: Sequence[float | int] = (0.72, 0.68, 0.62), image: bool = True) -> Mesh:
-    """Terrain, water, buildings and objects of a scene under its image; walls have the colour ``wall``, objects their own.
+def scene_mesh(scene: Scene, *, wall: Sequence[float | int] | None = None, image: bool = True) -> Mesh:
+    """Terrain, water, buildings and objects of a scene under its image; walls as the renderer guesses them, objects in their own colours.
 
     Bilinear terrain becomes two triangles a cell (see :func:`grid_mesh`), columns keep their shape exactly; what lies beyond the grid
     is left out. The terrain goes on below buildings, as their walls reach down into it.
+
+    Args:
+        scene: what there is.
+        wall: one colour for all walls instead.
+        image: whether the image is taken along as a texture.
     """
     parts = [height_mesh(scene.terrain, scene.frame)]
     tops, bases = scene.buildings.top.tolist(), scene.buildings.base.tolist()
     for number, (footprint, top, base) in enumerate(zip(scene.buildings.footprints, tops, bases, strict=True)):
         parts.append(prism_mesh(footprint, base, top, index=number, frame=scene.frame))
     parts += object_meshes(scene.objects, scene.frame)
-    dry = sum(len(part.faces) for part in parts)
     if scene.water is not None:
         parts.append(height_mesh(HeightField(scene.water, scene.grid, "columns"), scene.frame))
     mesh = joined(parts)
-    own = np.zeros(len(mesh.faces), np.int64) if mesh.classes is None else mesh.classes
-    classes = np.where(
-        mesh.kinds == OBJECT, own, np.where(mesh.kinds == TERRAIN, _classes_below(scene, mesh), BUILDING)
-    )
-    columns = scene.terrain.surface == "columns"  # whose walls belong to whatever stands on the cell
-    classes = np.where(columns & (mesh.kinds == WALL) & (mesh.index < 0), _classes_below(scene, mesh), classes)
-    classes[dry:] = WATER
-    picture = None
-    if image:
-        picture = (scene.image.detach().clamp(0, 1) * 255).round().byte().cpu().numpy()
-    made = replace(mesh, classes=classes, provenance=dict(scene.provenance))
-    return made.painted(picture, scene.grid.bounds, wall)
+    middle = mesh.vertices[mesh.faces].mean(axis=1)
+    classes = _surfels(scene, middle, mesh.face_normals, mesh.kinds, mesh.index).classes.cpu().numpy()
+    if scene.water is not None:
+        classes[len(classes) - len(parts[-1].faces) :] = WATER
+    colors = np.full((len(mesh.vertices), 3), np.nan) if mesh.colors is None else mesh.colors
+    if wall is None:  # corners of walls belong to one face each, whose normal they take
+        faces = np.flatnonzero(mesh.kinds == WALL)
+        corners = mesh.faces[faces].reshape(-1)
+        of = np.repeat(faces, 3)
+        guessed = _surfels(scene, mesh.vertices[corners], mesh.face_normals[of], mesh.kinds[of], mesh.index[of])
+        colors[corners] = guessed.rgb.double().cpu().numpy()
+    picture = (scene.image.detach().clamp(0, 1) * 255).round().byte().cpu().numpy() if image else None
+    made = replace(mesh, classes=classes, colors=colors, provenance=dict(scene.provenance))
+    return made.painted(picture, scene.grid.bounds, (0.72, 0.68, 0.62) if wall is None else wall)
 
 
-def scene_points(scene: Scene, spacing: float | int, *, wall: Sequence[float | int] = (0.72, 0.68, 0.62)) -> Points:
-    """Points spread over what can be seen of a scene: ground below buildings is left out, ground below objects is not ``seen``."""
-    points = scene_mesh(scene, wall=wall).points(spacing)
+def scene_points(scene: Scene, spacing: float | int) -> Points:
+    """Points spread over a scene, coloured, classed and marked as seen or invented exactly as the renderer does.
+
+    Ground below buildings is left out, as nobody can look at it.
+    """
+    points = scene_mesh(scene, image=False, wall=(0.5, 0.5, 0.5)).points(spacing)
     ground = points.kinds == TERRAIN
-    under = np.zeros(len(points), bool)
     if len(scene.buildings):
-        x, y = points.positions[:, 0], points.positions[:, 1]
-        places = shapely.points(x, y)
-        tree = shapely.STRtree(scene.buildings.footprints)
-        point, building = tree.query(places, predicate="within")
+        places = shapely.points(points.positions[:, 0], points.positions[:, 1])
+        point, building = shapely.STRtree(scene.buildings.footprints).query(places, predicate="within")
         tops = scene.buildings.top.detach().cpu().numpy()
+        under = np.zeros(len(points), bool)
         under[point[tops[building] > points.positions[point, 2] + 1e-3]] = True
-    points.seen &= ~(_below_objects(scene.objects, points.positions) & (ground | (points.kinds == ROOF)))
-    return points.part(~(ground & under))
+        points = points.part(~(ground & under))
+    surfels = _surfels(scene, points.positions, points.normals, points.kinds, points.index)
+    water = points.classes == WATER
+    return replace(
+        points,
+        colors=surfels.rgb.double().clamp(0, 1).cpu().numpy(),
+        classes=np.where(water, WATER, surfels.classes.cpu().numpy()),
+        seen=surfels.seen.cpu().numpy(),
+    )
 
 
 def height_mesh(terrain: HeightField, frame: SceneFrame | None = None) -> Mesh:
@@ -264,26 +281,12 @@ def _quads(corners: np.ndarray, kind: int, frame: SceneFrame | None) -> Mesh:
     return Mesh.of(corners, faces, kind, -1, frame)
 
 
-def _classes_below(scene: Scene, mesh: Mesh) -> np.ndarray:
-    """Layout class of the pixel in which the middle of each face lies."""
-    middle = mesh.vertices[mesh.faces].mean(axis=1)
-    grid, codes = scene.grid, scene.classes.detach().cpu().numpy()
-    rows = np.clip(np.floor((grid.top - middle[:, 1]) / grid.step).astype(np.int64), 0, grid.rows - 1)
-    columns = np.clip(np.floor((middle[:, 0] - grid.left) / grid.step).astype(np.int64), 0, grid.columns - 1)
-    return codes[rows, columns]
-
-
-def _below_objects(objects: Objects, positions: np.ndarray) -> np.ndarray:
-    """Whether a point lies under the outline of an object, taken as the ellipse (or the box) of its size."""
-    below = np.zeros(len(positions), bool)
-    fields = (objects.shape, objects.centre, objects.half, objects.yaw)
-    for shape, centre, half, yaw in zip(*(v.detach().double().cpu().numpy() for v in fields), strict=True):
-        x, y = (positions[:, :2] - centre[:2]).T
-        turn = math.radians(float(yaw))
-        across, along = (
-            (x * math.cos(turn) - y * math.sin(turn)) / half[0],
-            (x * math.sin(turn) + y * math.cos(turn)) / half[1],
-        )
-        inside = np.maximum(np.abs(across), np.abs(along)) <= 1 if shape == BOX else across**2 + along**2 <= 1
-        below |= inside & (positions[:, 2] < centre[2])
-    return below
+@torch.no_grad()
+def _surfels(scene: Scene, positions: np.ndarray, normals: np.ndarray, kinds: np.ndarray, index: np.ndarray) -> Surfels:
+    """What the renderer knows of points on surfaces, each looked at along its normal."""
+    like = scene.image
+    at, normal = (like.new_tensor(values) for values in (positions, normals))
+    kind, number = (torch.as_tensor(values, device=like.device) for values in (kinds, index))
+    hits = Hits(torch.ones_like(at[:, 0]), kind, number, normal, torch.full_like(kind, -1))
+    camera = OrthographicCamera.above((0.0, 0.0, scene.ceiling + 1.0), 1, 1, float(scene.grid.step))
+    return surfels_of(scene, camera, Rays(at + normal, -normal), hits)
