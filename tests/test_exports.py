@@ -16,6 +16,7 @@ from gensat.render.export.cameras import from_opengl_pose, save_colmap, save_ner
 from gensat.render.export.meshes import save_glb, save_obj
 from gensat.render.export.place import frame_of, place_of
 from gensat.render.export.points import save_dsm, save_points
+from gensat.render.export.scene import save_scene
 from gensat.render.export.splats import load_splats, save_splats
 from gensat.render.frame import SceneFrame
 from gensat.render.mesh import joined
@@ -329,3 +330,33 @@ def test_bad_input_is_one_sentence(mesh, points, splats, views, tmp_path):
         with pytest.raises(InputError, match=words):
             call()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.glb", "a.obj", "a.ply", "a.splats.ply", "a.las", "a.laz", "a.tif"])
+def test_a_scene_by_the_name_of_its_file(name, tmp_path):
+    plyfile, laspy, trimesh = (pytest.importorskip(n) for n in ("plyfile", "laspy", "trimesh"))
+    said = save_scene(village(), tmp_path / name, spacing=1.5)
+    path = tmp_path / name
+    if name.endswith((".glb", ".obj")):
+        assert said.startswith("mesh") and len(trimesh.load(path).geometry) == 2
+    elif name.endswith(".splats.ply"):
+        assert "opacity" in plyfile.PlyData.read(str(path))["vertex"].data.dtype.names
+    elif name.endswith(".ply"):
+        assert "red" in plyfile.PlyData.read(str(path))["vertex"].data.dtype.names
+    elif name.endswith((".las", ".laz")):
+        assert len(laspy.read(path)) > 500
+    with pytest.raises(InputError, match="no export"):
+        save_scene(village(), tmp_path / "a.fbx")
+
+
+def test_surface_of_a_scene_has_its_roofs_and_crowns(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    save_scene(village(), tmp_path / "dsm.tif")
+    with rasterio.open(tmp_path / "dsm.tif") as read:
+        values = read.read(1)
+        roof, crown, ground = (
+            read.index(322000.5 + x, 4296000.25 + y) for x, y in ((4.5, 0.5), (11.5, 9.5), (-10.5, -10.5))
+        )
+    assert values[roof] == pytest.approx(12.5 + 8)
+    assert values[crown] == pytest.approx(12.5 + 5 + 3 * np.sqrt(1 - 2 * 0.25**2), abs=1e-3)
+    assert values[ground] == pytest.approx(12.5 - 0.05 * 10.5, abs=1e-4)
