@@ -87,6 +87,7 @@ def test_glb_says_where_it_lies_and_keeps_to_the_format(mesh, tmp_path):
     facts = read.scenes[0].extras["gensat"]
     assert frame_of(facts) == FRAME and facts["axes"] == "x east, y up, z south"
     assert facts["provenance"] == {"notes": ["made for a test"]}
+    assert all(m.extensions == {"KHR_materials_unlit": {}} for m in read.materials)
     for view in read.bufferViews:
         assert view.byteOffset % 4 == 0 and view.byteOffset + view.byteLength <= read.buffers[0].byteLength
     for primitive in read.meshes[0].primitives:

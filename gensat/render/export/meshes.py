@@ -22,7 +22,7 @@ _FLOAT, _UINT, _VERTICES, _INDICES = 5126, 5125, 34962, 34963  # of the glTF spe
 def save_glb(mesh: Mesh, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Writes glTF 2.0 in one binary file: y up (x east, y up, z south), the image as texture, other faces by vertex colours.
 
-    Where it lies is in ``scenes[0].extras``: CRS, origin and axes. What is seen from above and what is invented are two
+    Materials are unlit where the viewer knows that (KHR_materials_unlit), as the light of the day is in the image already. Where it lies is in ``scenes[0].extras``: CRS, origin and axes. What is seen from above and what is invented are two
     primitives, with the materials ``seen from above`` and ``invented``.
 
     Raises:
@@ -71,13 +71,18 @@ def save_glb(mesh: Mesh, path: str | os.PathLike[str], *, overwrite: bool = Fals
             surface.baseColorTexture = pygltflib.TextureInfo(index=0)
         elif part.colors is not None:
             attributes.COLOR_0 = accessor(_linear(part.colors).astype(np.float32), "VEC3")
-        gltf.materials.append(pygltflib.Material(name=name, pbrMetallicRoughness=surface, doubleSided=False))
+        gltf.materials.append(
+            pygltflib.Material(
+                name=name, pbrMetallicRoughness=surface, doubleSided=False, extensions={"KHR_materials_unlit": {}}
+            )
+        )
         indices = accessor(part.faces.astype(np.uint32), "SCALAR")
         primitives.append(pygltflib.Primitive(attributes=attributes, indices=indices, material=len(gltf.materials) - 1))
     gltf.meshes = [pygltflib.Mesh(primitives=primitives, name="scene")]
     gltf.nodes, gltf.scene = [pygltflib.Node(mesh=0, name="scene")], 0
     facts = {**place_of(mesh.frame, "x east, y up, z south"), "provenance": _plain(mesh.provenance)}
     gltf.scenes = [pygltflib.Scene(nodes=[0], extras={"gensat": facts})]
+    gltf.extensionsUsed = ["KHR_materials_unlit"]
     gltf.asset = pygltflib.Asset(version="2.0", generator="gensat")
     gltf.buffers = [pygltflib.Buffer(byteLength=len(blob))]
     gltf.set_binary_blob(bytes(blob))
