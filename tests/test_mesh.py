@@ -1,26 +1,30 @@
 """Meshes: closed, wound outward, of the right area and volume, and points spread evenly over them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import shapely
+import torch
 from scipy.spatial import cKDTree
 from solid_toys import HOUSE, village
 
 from gensat.errors import InputError
-from gensat.geo.classes import BUILDING, LOW_VEGETATION, ROAD, WOODLAND
+from gensat.geo.classes import BUILDING, LOW_VEGETATION, ROAD, WATER, WOODLAND
 from gensat.render.mesh import Mesh, joined
-from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL
+from gensat.render.objects import Objects
+from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL, Rays
 from gensat.render.triangles import (
-    box_mesh,
     column_mesh,
     cone_mesh,
     grid_mesh,
+    object_meshes,
     prism_mesh,
     scene_mesh,
     scene_points,
     sphere_mesh,
+    wedge_mesh,
 )
 
 
@@ -53,7 +57,9 @@ def test_sphere_normals_point_from_the_centre():
 @pytest.mark.parametrize(
     "body,size",
     [
-        (box_mesh(), 8.0),
+        (wedge_mesh(), 8.0),
+        (wedge_mesh(1.0, 0.0), 4.0),
+        (wedge_mesh(0.5, 0.5), 14 / 3),
         (cone_mesh(1.0), 2 * 12 * math.sin(math.pi / 12)),
         (cone_mesh(0.0), 8 * math.sin(math.pi / 12)),
     ],
@@ -184,3 +190,45 @@ def test_columns_of_a_scene_are_exact():
     assert mesh.areas[tops].sum() == pytest.approx(32 * 32)
     assert not mesh.textured.any() and mesh.image is None
     assert isinstance(mesh, Mesh)
+
+
+def test_objects_are_where_the_renderer_meets_them():
+    """Every middle of a face of the solids' meshes is where a ray along its normal hits (crowns within their facets)."""
+    half = torch.tensor([[3.0, 2.0, 1.5]])
+    solids = [
+        Objects.boxes(torch.tensor([[0.0, 0, 2]]), half, yaw=20.0),
+        Objects.gables(torch.tensor([[20.0, 0, 2]]), half, yaw=-35.0),
+        Objects.hips(torch.tensor([[40.0, 0, 2]]), half, yaw=70.0, taper=0.2),
+        Objects.cones(torch.tensor([[60.0, 0, 2]]), half[:, [1, 1, 2]], taper=0.4),
+        Objects.ellipsoids(torch.tensor([[80.0, 0, 2]]), half, yaw=10.0),
+    ]
+    for solid, tolerance in zip(solids, (1e-4, 1e-4, 1e-4, 0.02, 0.07), strict=True):
+        (mesh,) = object_meshes(solid)
+        assert is_closed(mesh) and volume(mesh) > 0
+        middle = torch.from_numpy(mesh.vertices[mesh.faces].mean(axis=1)).float()
+        normal = torch.from_numpy(mesh.face_normals).float()
+        hits = solid.cast(Rays(middle + normal, -normal))
+        assert float((hits.t - 1).abs().max()) < tolerance
+        assert float((hits.normal * normal).sum(-1).min()) > 0.97
+
+
+def test_trees_of_the_image_take_its_colours():
+    scene = village()
+    trees = Objects.ellipsoids(
+        torch.tensor([[11.0, 9.0, 5.0]]), torch.tensor([[2.0, 2.0, 3.0]]), colour=(math.nan,) * 3
+    )
+    mesh = scene_mesh(replace(scene, objects=trees))
+    crown = mesh.kinds == OBJECT
+    assert mesh.textured[crown].all() and np.isfinite(mesh.colors).all()
+    assert not scene_mesh(replace(scene, objects=trees), image=False).textured.any()
+
+
+def test_water_lies_over_the_ground():
+    scene = village()
+    x, _ = scene.grid.centres()
+    wet = torch.where(x < -10, 0.3, math.nan).float()
+    mesh = scene_mesh(replace(scene, water=wet))
+    flood = mesh.classes == WATER
+    assert mesh.areas[flood].sum() == pytest.approx(6 * 32)
+    np.testing.assert_allclose(mesh.vertices[mesh.faces[flood], 2], 0.3, atol=1e-6)
+    assert mesh.textured[flood].all()

@@ -19,7 +19,7 @@ from gensat.render.frame import SceneFrame
 from gensat.render.gbuffers import Surfels, surfels_of
 from gensat.render.heightfield import HeightField
 from gensat.render.mesh import Mesh, Points, joined, unit
-from gensat.render.objects import BOX, CONE, Objects
+from gensat.render.objects import BOX, CONE, GABLE, HIP, Objects
 from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL, Hits, Rays
 from gensat.render.scene import Scene
 
@@ -57,8 +57,10 @@ def scene_mesh(scene: Scene, *, wall: Sequence[float | int] | None = None, image
         guessed = _surfels(scene, mesh.vertices[corners], mesh.face_normals[of], mesh.kinds[of], mesh.index[of])
         colors[corners] = guessed.rgb.double().cpu().numpy()
     picture = (scene.image.detach().clamp(0, 1) * 255).round().byte().cpu().numpy() if image else None
+    from_image = (mesh.kinds == OBJECT) & np.isnan(colors[mesh.faces]).any(axis=(1, 2))  # as of real trees
     made = replace(mesh, classes=classes, colors=colors, provenance=dict(scene.provenance))
-    return made.painted(picture, scene.grid.bounds, (0.72, 0.68, 0.62) if wall is None else wall)
+    made = made.painted(picture, scene.grid.bounds, (0.72, 0.68, 0.62) if wall is None else wall)
+    return replace(made, textured=made.textured | (from_image & image))
 
 
 def scene_points(scene: Scene, spacing: float | int) -> Points:
@@ -99,14 +101,16 @@ def height_mesh(terrain: HeightField, frame: SceneFrame | None = None) -> Mesh:
 
 
 def object_meshes(objects: Objects, frame: SceneFrame | None = None) -> list[Mesh]:
-    """A mesh for each solid: boxes and ellipsoids (320 triangles) and cones of 24 sides, in their own colours."""
+    """A mesh for each solid: ellipsoids have 320 triangles, cones 24 sides; in their own colours, NaN where the image has theirs."""
     made = []
     fields = (objects.shape, objects.centre, objects.half, objects.yaw, objects.taper, objects.classes, objects.colour)
     for number, (shape, centre, half, yaw, taper, code, colour) in enumerate(
         zip(*(value.detach().double().cpu().numpy() for value in fields), strict=True)
     ):
-        if shape == BOX:
-            body = box_mesh()
+        if shape in (BOX, GABLE, HIP):
+            narrower = (1 - float(taper)) if shape != BOX else 0.0
+            shorter = narrower * half[1] / half[0] if shape == HIP else 0.0
+            body = wedge_mesh(max(1 - shorter, 0.0), 1 - narrower)
         elif shape == CONE:
             body = cone_mesh(float(taper))
         else:
@@ -122,11 +126,14 @@ def object_meshes(objects: Objects, frame: SceneFrame | None = None) -> list[Mes
     return made
 
 
-def box_mesh() -> Mesh:
-    """The cube from -1 to 1, each side with vertices of its own."""
-    sides = prism_mesh(shapely.box(-1, -1, 1, 1), -1.0, 1.0)
-    floor = np.array([[[-1, 1, -1], [1, 1, -1], [1, -1, -1], [-1, -1, -1]]], np.float64)
-    return joined([sides, _quads(floor, OBJECT, None)])
+def wedge_mesh(along: float | int = 1.0, across: float | int = 1.0) -> Mesh:
+    """A cube from -1 to 1 whose top is narrower: half its length along x and across, along y; 1 and 1 are a box, 1 and 0 a gable."""
+    x, y = np.array([-1, 1, 1, -1], np.float64), np.array([-1, -1, 1, 1], np.float64)
+    low = np.stack([x, y, np.full(4, -1.0)], axis=1)
+    high = np.stack([x * along, y * across, np.full(4, 1.0)], axis=1)
+    sides = np.stack([low, np.roll(low, -1, axis=0), np.roll(high, -1, axis=0), high], axis=1)
+    whole = _quads(np.concatenate([sides, high[None], low[None, ::-1]]), OBJECT, None)
+    return whole.part(whole.areas > 1e-9)
 
 
 def cone_mesh(taper: float | int) -> Mesh:
