@@ -1,4 +1,4 @@
-"""``gensat models``: which models are here, and what one of them takes."""
+"""``gensat models``: which models are here, what one of them takes, and those of others as folders that load."""
 
 from __future__ import annotations
 
@@ -57,6 +57,39 @@ def show(
     Screen(quiet, json).result(data, "\n".join(_readable(model)))
 
 
+def convert(
+    source: Annotated[Path, typer.Argument(help="A published checkpoint (.pth, .safetensors), or the folder with it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model.", rich_help_panel=options.WRITING)],
+    variant: Annotated[
+        str | None, typer.Option(help="Data set it was trained on, where the file does not say: cvact, cvusa, vigor.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights, kept in the model's spec.")] = None,
+    json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Convert a published checkpoint (Sat2Density, Sat2Density++) to a model folder of safetensors; no code in it is run."""
+    from gensat.hub.convert import convert as convert_model
+
+    screen = Screen(quiet, json)
+    with screen.listening():
+        made = convert_model(source, out, variant=variant, licence=licence, overwrite=overwrite)
+    for note in made.notes:
+        screen.note(f"note: {note}")
+    for reason, names in made.left_out.items():
+        screen.note(f"note: {len(names)} tensors left out ({reason})")
+    data = {
+        "model": made.spec.name,
+        "folder": str(out),
+        "class": type(made.model).__name__,
+        "parameters": sum(p.numel() for p in made.model.parameters()),
+        "licence": made.spec.licence,
+        "left_out": {reason: list(names) for reason, names in made.left_out.items()},
+        "notes": list(made.notes),
+    }
+    screen.result(data, f"{out}: {made.spec.description}; licence {made.spec.licence}")
+
+
 def _readable(model: Model) -> list[str]:
     spec, defaults = model.spec, model.spec.defaults
     low, high = spec.size_limits
@@ -96,8 +129,9 @@ def _size(folder: Path) -> int:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands ``models list`` and ``models show``."""
-    group: Any = typer.Typer(help="Which models are here, and what they take.")
+    """Adds the commands ``models list``, ``models show`` and ``models convert``."""
+    group: Any = typer.Typer(help="Which models are here, what they take, and converting those of others.")
     group.command("list")(list_models)
     group.command("show")(show)
+    group.command("convert")(convert)
     app.add_typer(group, name="models")

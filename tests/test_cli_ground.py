@@ -1,0 +1,183 @@
+"""``gensat ground`` and ``gensat scene export`` on a small place of known shape."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import shapely
+import trimesh
+from affine import Affine
+from PIL import Image
+from pyproj import CRS
+
+from gensat.cli import run
+from gensat.types import GeoImage
+
+UTM = CRS.from_epsg(32633)
+LEFT, TOP, SIDE = 500_000.0, 5_500_000.0, 64  # on the central meridian: grid north is true north
+MIDDLE = (500_032.0, 5_499_968.0)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """64 m of green ground at 12 m, a block of 20 m in the north, a slab of 8 m in the east; footprints and surface model."""
+    grid = Affine(1, 0, LEFT, 0, -1, TOP)
+    green = np.full((SIDE, SIDE, 3), (60, 120, 60), np.uint8)
+    GeoImage(green, crs=UTM, transform=grid).save(tmp_path / "image.tif")
+    heights = np.full((SIDE, SIDE), 12, np.float32)
+    heights[4:14, 20:44], heights[24:40, 50:60] = 32, 20
+    GeoImage(heights, bands=["height"], crs=UTM, transform=grid).save(tmp_path / "dsm.tif")
+    GeoImage(np.full((SIDE, SIDE), 12, np.float32), bands=["height"], crs=UTM, transform=grid).save(
+        tmp_path / "dtm.tif"
+    )
+    shapes = [
+        (shapely.box(LEFT + 20, TOP - 14, LEFT + 44, TOP - 4), 20),
+        (shapely.box(LEFT + 50, TOP - 40, LEFT + 60, TOP - 24), 8),
+    ]
+    features = [
+        {"type": "Feature", "properties": {"height": high}, "geometry": json.loads(shapely.to_geojson(shape))}
+        for shape, high in shapes
+    ]
+    crs = {"type": "name", "properties": {"name": "EPSG:32633"}}
+    (tmp_path / "blocks.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "crs": crs, "features": features})
+    )
+    return tmp_path
+
+
+def at(x, y):
+    from gensat.geo.crs import to_lonlat
+
+    return [f"{float(v):.9f}" for v in to_lonlat(UTM, x, y)]
+
+
+def ground(*arguments) -> int:
+    return run(["ground", *map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    "heights", [("--heights", "dsm.tif"), ("--buildings", "blocks.geojson", "--terrain", "dtm.tif")]
+)
+def test_a_view_shows_the_block_where_it_stands(place, capsys, heights):
+    options = [place / o if "." in o else o for o in heights]
+    assert ground(
+        place / "image.tif", *options, "--at", *at(*MIDDLE), "--heading", 0, "--fov", 90, "--width", 90, "--height", 90,
+        "--samples", 1, "-o", place / "a.npz", "--json",
+    ) == 0  # fmt: skip
+    assert json.loads(capsys.readouterr().out)["frames"] == 1
+    buffers = np.load(place / "a.npz")
+    # The block's wall is 18 m ahead, from 12 m to the left to 12 m to the right, up to 18.3 m above the eye.
+    assert buffers["depth"][45, 45] == pytest.approx(18, abs=0.01)
+    wall = (buffers["kind"] == 3) & (np.abs(buffers["depth"] - 18) < 0.01)
+    columns, rows = np.flatnonzero(wall.any(axis=0)), np.flatnonzero(wall[:, 45])
+    assert columns[0] == 45 - 30 and columns[-1] == 45 + 29  # 12 / 18 of half the width
+    assert rows[0] == 0 and rows[-1] == 48  # the last centre above 45 + 1.7 / 18 * 45
+    assert (
+        not buffers["seen"][wall].any() and buffers["seen"][(buffers["kind"] == 1) & (buffers["distance"] < 25)].all()
+    )
+
+
+def test_a_panorama_has_true_headings_and_its_tags_say_where_it_is(place):
+    assert ground(
+        place / "image.tif", "--heights", place / "dsm.tif", "--at", *at(*MIDDLE), "--heading", 90, "--panorama",
+        "--width", 180, "--samples", 1, "--time", "2024-06-21T11:00Z", "-o", place / "a.png",
+    ) == 0  # fmt: skip
+    image = GeoImage.open(place / "a.png")
+    assert image.array.shape == (90, 180, 3) and image.provenance["synthetic"] is True
+    assert image.provenance["heading"] == pytest.approx(90, abs=0.01)
+    assert image.provenance["camera_lon"] == pytest.approx(float(at(*MIDDLE)[0]), abs=1e-6)
+
+
+def test_a_walk_is_a_video_and_a_folder_holds_pictures_and_buffers(place, capsys):
+    line = {
+        "type": "LineString",
+        "coordinates": [[float(v) for v in at(LEFT + 8, TOP - 50)], [float(v) for v in at(LEFT + 20.01, TOP - 50)]],
+    }
+    (place / "way.geojson").write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": line}))
+    walk = [
+        place / "image.tif",
+        "--heights",
+        place / "dsm.tif",
+        "--track",
+        place / "way.geojson",
+        "--width",
+        32,
+        "--samples",
+        1,
+        "--speed",
+        6,
+        "--fps",
+        2,
+    ]
+    assert ground(*walk, "-o", place / "walk.gif") == 0
+    with Image.open(place / "walk.gif") as video:
+        assert video.n_frames == 5  # 12 m at 6 m/s, twice a second
+    assert ground(*walk, "-o", f"{place}/frames/", "--json") == 0
+    assert sorted(p.name for p in (place / "frames").iterdir())[:2] == ["view-00000.npz", "view-00000.png"]
+    where = [json.loads(str(np.load(place / "frames" / f"view-0000{i}.npz")["where"])) for i in (0, 4)]
+    assert where[0]["heading"] == pytest.approx(90, abs=0.1) and where[1]["camera_lon"] > where[0]["camera_lon"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--at", *at(LEFT + 30, TOP - 8), "--buildings", "blocks.geojson"], r"lies inside a building; the nearest open ground is lon="),
+        (["--at", "15.1", "49.6", "--heights", "dsm.tif"], r"lies outside the image"),
+        (["--heights", "dsm.tif"], r"give --at LON LAT for one view, or --track"),
+        (["--at", *at(*MIDDLE)], r"nothing is known of heights; give --heights"),
+        (["--at", *at(*MIDDLE), "--heights", "dsm.tif", "--terrain", "0"], r"--heights is a surface model"),
+        (["--at", *at(*MIDDLE), "--terrain", "0", "--time", "2024-06-21"], r"no time of day"),
+        (["--at", *at(*MIDDLE), "--terrain", "0", "--cloud", "0.5"], r"--cloud and --visibility need a sun"),
+        (["--at", *at(*MIDDLE), "--terrain", "nothing.tif"], r"nothing.tif"),
+        (["--at", *at(*MIDDLE), "--terrain", "0", "--smooth"], r"--smooth is for --heights"),
+        (["--at", "15", "95", "--terrain", "0"], r"latitude 95"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_one_sentence_and_leaves_nothing(place, capsys, options, words):
+    given = [place / o if o.endswith((".tif", ".geojson")) and (place / o).exists() else o for o in options]
+    assert ground(place / "image.tif", *given, "-o", place / "a.png") == 2
+    said = capsys.readouterr().err
+    assert re.search(words, said) and "Traceback" not in said
+    assert not (place / "a.png").exists()
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.txt"])
+def test_an_output_that_cannot_hold_a_view_is_refused(place, capsys, name):
+    assert ground(place / "image.tif", "--terrain", 0, "--at", *at(*MIDDLE), "-o", place / name) == 2
+    assert "cannot hold one view" in capsys.readouterr().err
+
+
+def test_a_picture_without_a_place_needs_its_scale(place, capsys):
+    Image.fromarray(np.full((32, 32, 3), 99, np.uint8)).save(place / "plain.png")
+    asked = [place / "plain.png", "--terrain", 0, "--at", 1, 2, "--width", 16, "--samples", 1]
+    assert ground(*asked, "-o", place / "b.png") == 2 and "--gsd" in capsys.readouterr().err
+    assert ground(*asked, "--gsd", 0.5, "-o", place / "b.png") == 0
+
+
+@pytest.mark.parametrize("suffix", ["glb", "obj", "ply", "las", "tif"])
+def test_a_scene_goes_to_other_programs(place, capsys, suffix):
+    scene = [place / "image.tif", "--buildings", place / "blocks.geojson", "--terrain", place / "dtm.tif"]
+    assert (
+        run(["scene", "export", *map(str, scene), "-o", str(place / f"out.{suffix}"), "--spacing", "2", "--json"]) == 0
+    )
+    said = json.loads(capsys.readouterr().out)
+    if suffix == "glb":
+        low, high = trimesh.load(place / "out.glb").bounds
+        assert high[1] - low[1] == pytest.approx(20, abs=0.01)  # y is up: the block
+        assert said["kind"].startswith("mesh")
+    if suffix == "tif":
+        heights = GeoImage.open(place / "out.tif").array[:, :, 0]
+        assert (
+            heights[8, 30] == pytest.approx(32)
+            and heights[50, 10] == pytest.approx(12)
+            and heights[30, 55] == pytest.approx(20)
+        )
+
+
+def test_splats_are_a_ply_and_other_formats_are_refused(place, capsys):
+    scene = [str(place / "image.tif"), "--terrain", "0"]
+    assert run(["scene", "export", *scene, "-o", str(place / "s.splats.ply"), "--spacing", "4"]) == 0
+    assert b"scale_0" in (place / "s.splats.ply").read_bytes()[:2000]
+    assert run(["scene", "export", *scene, "-o", str(place / "s.fbx")]) == 2
+    assert "is no format of a scene" in capsys.readouterr().err
