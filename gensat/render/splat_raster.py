@@ -28,7 +28,7 @@ BACKENDS = ("auto", "torch", "gsplat")
 ALPHA_MIN, ALPHA_MAX, STOP = 1 / 255, 0.999, 1e-4
 _LOG_MIN = math.log(ALPHA_MIN)
 _TILE = 8  # pixels; small, as pairs of a splat and a pixel that it does not reach are what costs
-_SEGMENT = 256  # splats of a tile that are blended at once
+_SEGMENT = 96  # splats of a tile that are blended at once
 _PAIRS = 4_000_000  # pairs in memory at once; with gradients more are recomputed instead of kept
 
 
@@ -312,27 +312,33 @@ def _tiles(splats: Tensor, members: Tensor, first: Tensor, counts: Tensor, tiles
     middle = (torch.stack([tiles % across, tiles // across], dim=-1).to(splats.dtype) + 0.5) * _TILE
     through = torch.ones_like(powers[..., :1])
     ended = torch.zeros_like(through, dtype=torch.bool)
-    total: Tensor | None = None
+    active = torch.arange(
+        len(tiles), device=splats.device
+    )  # tiles that have more splats, and pixels that let light through
+    which, parts = [], []
     for begin in range(0, int(counts.max()), _SEGMENT):
-        span = torch.arange(begin, min(begin + _SEGMENT, int(counts.max())), device=splats.device)
-        there = span < counts[:, None]
-        of = splats[members[(first[:, None] + span).clamp(max=len(members) - 1)]]  # (tiles, splats, 6 + d)
-        mx, my = (of[..., :2] - middle[:, None]).unbind(-1)
+        more = (counts[active] > begin) & ~ended.all(dim=1)[:, 0]
+        active, through, ended = active[more], through[more], ended[more]
+        if not len(active):
+            break
+        span = torch.arange(begin, min(begin + _SEGMENT, int(counts[active].max())), device=splats.device)
+        there = span < counts[active, None]
+        of = splats[members[(first[active, None] + span).clamp(max=len(members) - 1)]]  # (tiles, splats, 6 + d)
+        mx, my = (of[..., :2] - middle[active, None]).unbind(-1)
         a, b, c, opacity = of[..., 2:6].unbind(-1)
         start = torch.log(opacity) - 0.5 * (a * mx * mx + c * my * my) - b * mx * my
         start = torch.where(there, start, -1e9)
         factors = torch.stack([start, a * mx + b * my, c * my + b * mx, -0.5 * a, -b, -0.5 * c], dim=-1)
-        exponent = powers @ factors.transpose(1, 2)  # (tiles, pixels, splats)
+        exponent = powers[: len(active)] @ factors.transpose(1, 2)  # (tiles, pixels, splats)
         alpha = torch.where(exponent >= _LOG_MIN, torch.exp(exponent).clamp(max=ALPHA_MAX), 0.0)
         after = through * torch.cumprod(1 - alpha, dim=-1)
         before = torch.cat([through, after[..., :-1]], dim=-1)
         alive = (after > STOP) & ~ended
         weight = torch.where(alive, alpha * before, 0.0)
-        part = torch.cat([weight @ of[..., 6:], weight.sum(-1, keepdim=True)], dim=-1)
-        total = part if total is None else total + part
-        through = 1 - total[..., -1:]
+        cover = weight.sum(-1, keepdim=True)
+        which.append(active)
+        parts.append(torch.cat([weight @ of[..., 6:], cover], dim=-1))
+        through = through - cover
         ended = ended | ~alive[..., -1:]
-        if bool(ended.all()):
-            break
-    assert total is not None
-    return total
+    total = splats.new_zeros(len(tiles), _TILE * _TILE, splats.shape[1] - 5)
+    return total.index_add(0, torch.cat(which), torch.cat(parts))
