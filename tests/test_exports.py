@@ -258,6 +258,22 @@ def test_colmap(views, points, tmp_path):
     np.testing.assert_allclose(table[:, 1:4], points.positions, atol=1e-5)
 
 
+def test_colmap_in_pycolmap(views, points, tmp_path):
+    """COLMAP's own reader and projection: a point of the scene falls on the pixel that our camera says."""
+    pycolmap = pytest.importorskip("pycolmap")
+    save_colmap(views, tmp_path / "colmap", points=points)
+    read = pycolmap.Reconstruction(str(tmp_path / "colmap"))
+    assert len(read.points3D) == len(points) and len(read.images) == 5
+    for image in read.images.values():
+        camera = views[int(image.name[6:11])].camera
+        pose = image.cam_from_world
+        pose = pose() if callable(pose) else pose
+        np.testing.assert_allclose(pose.matrix(), camera.pose[:3], atol=1e-9)
+        pixels, _, inside = camera.project(torch.from_numpy(points.positions[:200]))
+        for place, pixel in zip(points.positions[:200][inside.numpy()], pixels[inside].numpy(), strict=True):
+            np.testing.assert_allclose(image.project_point(place), pixel, atol=1e-6)
+
+
 def test_dsm_in_rasterio(tmp_path):
     import rasterio
 
