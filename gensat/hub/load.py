@@ -14,7 +14,10 @@ from gensat.hub.resolve import DEFAULT, model_folder
 logger = logging.getLogger(__name__)
 
 # The one place where the core names what stands above it.
-_PIPELINES = {"SatellitePipeline": "gensat.pipelines.satellite"}
+_PIPELINES = {
+    "SatellitePipeline": "gensat.pipelines.satellite",
+    "DensityGroundPipeline": "gensat.pipelines.density",
+}
 _RUN_AS = dict.fromkeys(STABLE_DIFFUSION, "SatellitePipeline")
 _told: set[str] = set()
 

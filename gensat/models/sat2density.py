@@ -7,6 +7,7 @@ Written from the published description; tensor names are those of the published 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -157,7 +158,7 @@ class Sat2Density(ModelMixin, ConfigMixin):
         eye_metres: float = 2.0,
         elevation: float = 90.0,
         samples: int = 100,
-        pano_size: tuple[int, int] = (512, 128),
+        pano_size: Sequence[int] = (512, 128),
         tile_size: int = 256,
     ):
         super().__init__()

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from gensat.models.sat2density import GROUND, Sat2Density
+from gensat.render.cameras import Panorama
 from gensat.render.density import DensityVolume
+from gensat.render.rays import Rays
 from gensat.render.volume import Integral
 
 
@@ -28,18 +31,14 @@ def tile_volume(
     return DensityVolume(density / half, (-half, -half, 0.0, half, half, config.volume_metres), tile)
 
 
-def panorama_directions(width: int, height: int, elevation: float) -> Float[Tensor, "{height} {width} 3"]:
-    """Unit vectors (east, north, up) of the published panorama, float64.
+def panorama_camera(model: Sat2Density, east: float = 0.0, north: float = 0.0, azimuth: float = 0.0) -> Panorama:
+    """The panorama that the model was trained on, ``east`` and ``north`` metres from the tile's centre.
 
-    Args:
-        width: columns; the middle one looks north, to its right is east.
-        height: rows; the top one looks up by
-        elevation: degrees.
+    Its middle column looks along ``azimuth``, degrees clockwise from the tile's y axis (0 as published).
     """
-    up = (1 - 2 * torch.arange(height, dtype=torch.float64) / height) * math.radians(elevation)
-    azimuth = (2 * torch.arange(width, dtype=torch.float64) / width - 1) * math.pi  # clockwise from north
-    flat, rise = up.cos()[:, None], up.sin()[:, None].expand(-1, width)
-    return torch.stack([flat * azimuth.sin(), flat * azimuth.cos(), rise], dim=-1)
+    (width, height), config = model.config.pano_size, model.config
+    eye = np.array([east, north, config.eye_metres])
+    return Panorama(width, height, eye, azimuth, config.elevation, -config.elevation)
 
 
 def ray_length(model: Sat2Density) -> float:
@@ -51,29 +50,28 @@ def ray_length(model: Sat2Density) -> float:
     return pixels * config.tile_metres / config.tile_size
 
 
-def look_around(model: Sat2Density, volume: DensityVolume, east: float, north: float, heading: float = 0.0) -> Integral:
-    """Gather along the rays of a panorama.
+def look_around(model: Sat2Density, volume: DensityVolume, camera: Panorama, *, corners: bool = False) -> Integral:
+    """Gather along the rays of a panorama in metres of the tile.
 
     Args:
-        model: says how the panorama is taken.
+        model: says how far rays go and how many samples they have.
         volume: of the tile.
-        east: metres of the camera from the tile's centre.
-        north: likewise.
-        heading: degrees clockwise from the grid's north that the middle column looks at.
+        camera: the panorama; the published size and elevations are those of ``model.config``.
+        corners: rays through the upper left corners of the pixels, as published, instead of their centres.
     """
-    width, height = model.config.pano_size
-    along = panorama_directions(width, height, model.config.elevation)
-    turn = math.radians(heading)
-    x, y, z = along.unbind(-1)
-    along = torch.stack(
-        [x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn), z], dim=-1
-    ).to(volume.density)
-    eye = along.new_tensor([east, north, model.config.eye_metres])
-    return volume.gather(eye, along, ray_length(model), model.config.samples)
+    rays = corner_rays(camera, volume.density.device) if corners else camera.rays(volume.density.device, torch.float64)
+    return volume.gather(rays.origins, rays.directions, ray_length(model), model.config.samples)
+
+
+def corner_rays(camera: Panorama, device: torch.device | None = None) -> Rays:
+    """Rays through the upper left corners of a panorama's pixels, float64: where the published programs look."""
+    rows, columns = (torch.arange(n, dtype=torch.float64, device=device) for n in (camera.height, camera.width))
+    v, u = torch.meshgrid(rows, columns, indexing="ij")
+    return camera.rays_at(u, v, dtype=torch.float64)
 
 
 def look_down(model: Sat2Density, volume: DensityVolume) -> Integral:
-    """Gather straight down through every cell, from half a tile above the middle of the cube that the tile is the floor of."""
+    """Gather straight down through every cell, from as high over the ground as the tile is wide."""
     _, rows, cols = volume.density.shape
     side = model.config.tile_metres
     x = ((torch.arange(cols) + 0.5) / cols - 0.5) * side

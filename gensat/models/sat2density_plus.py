@@ -54,7 +54,7 @@ class _FieldNet(nn.Module):
     def density(self, point: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
         return self.net1_density(F.softplus(self.net0(point)))[:, 0]
 
-    def colour(self, point: Float[Tensor, "n f"], light: Float[Tensor, " w"]) -> Float[Tensor, "n c"]:
+    def colour(self, point: Float[Tensor, "n f"], light: Float[Tensor, " s"]) -> Float[Tensor, "n c"]:
         feature = self.net1_feature(F.softplus(self.net0(point)))
         convert = self.grd_color_convert
         scaled = convert.weight[:, :, 0, 0] * convert.affine(light)
@@ -104,21 +104,21 @@ class Sat2DensityPlus(ModelMixin, ConfigMixin):
         mapping_layers: int = 2,
         sky_layers: int = 3,
         bins: int = 270,
-        encoder_widths: tuple[int, ...] = (128, 256, 512, 512, 512),
-        plane_widths: tuple[int, ...] = (512, 512, 256, 128),
-        sky_widths: tuple[int, ...] = (512, 512, 512, 512, 512, 256),
+        encoder_widths: Sequence[int] = (128, 256, 512, 512, 512),
+        plane_widths: Sequence[int] = (512, 512, 256, 128),
+        sky_widths: Sequence[int] = (512, 512, 512, 512, 512, 256),
         planes: int = 32,
         hidden: int = 64,
         colours: int = 32,
-        upscaler: tuple[int, int] = (128, 64),
+        upscaler: Sequence[int] = (128, 64),
         tile_metres: float = 30.0,
         eye: float = 0.2,
         elevation: float = 90.0,
         coarse: int = 48,
         fine: int = 48,
         activation: str = "mipnerf",
-        render_size: tuple[int, int] = (256, 64),
-        box: float = 1.0,
+        render_size: Sequence[int] = (256, 64),
+        box: float | int = 1.0,
     ):
         super().__init__()
         self.encoder = _Encoder((256, 128, 64, 32), tuple(encoder_widths))
@@ -133,7 +133,7 @@ class Sat2DensityPlus(ModelMixin, ConfigMixin):
         """Features of a tile in [-1, 1]."""
         return self.encoder(tile)
 
-    def planes(self, feature: Float[Tensor, "b c 16 16"], w: Float[Tensor, "b w"]) -> Float[Tensor, "b 3 f 256 256"]:
+    def planes(self, feature: Float[Tensor, "b c 16 16"], w: Float[Tensor, "b s"]) -> Float[Tensor, "b 3 f 256 256"]:
         """The three planes of an encoded tile."""
         return self.backbone.synthesis(feature, w).unflatten(1, (3, -1))
 
@@ -145,11 +145,11 @@ class Sat2DensityPlus(ModelMixin, ConfigMixin):
         """Raw densities of features, before the activation."""
         return self.mlp.density(feature)
 
-    def colour(self, feature: Float[Tensor, "n f"], light: Float[Tensor, " w"] | None = None) -> Float[Tensor, "n c"]:
+    def colour(self, feature: Float[Tensor, "n f"], light: Float[Tensor, " s"] | None = None) -> Float[Tensor, "n c"]:
         """Colours of features in about [0, 1], in a light (None: none in particular, as for views from above)."""
         return self.mlp.colour(feature, feature.new_ones(self.config.w_dim) if light is None else light)
 
-    def sky(self, light: Float[Tensor, "b w"]) -> Float[Tensor, "b c h w"]:
+    def sky(self, light: Float[Tensor, "b s"]) -> Float[Tensor, "b c h w"]:
         """Features of the sky all around, in the frame of the panorama's columns."""
         return self.sky_synthesis(None, light)
 

@@ -5,16 +5,19 @@ In the published frame: x east, y south, z up in half tiles, the tile spanning -
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from gensat.models.sat2density_frames import panorama_directions
+from gensat.models.sat2density_frames import corner_rays
 from gensat.models.sat2density_plus import Sat2DensityPlus
+from gensat.render.cameras import Panorama
 from gensat.render.density import NEGLIGIBLE
 from gensat.render.volume import Integral, integrate, resample, softplus_density
 
@@ -28,7 +31,7 @@ _APART = 7.0  # added to features before they are blended with the sky's, as pub
 
 
 @dataclass(frozen=True)
-class Panorama:
+class Seen:
     """What the panorama's networks make of one place.
 
     Args:
@@ -46,11 +49,15 @@ class Panorama:
     blended: Float[Tensor, "c h w"]
 
 
-def panorama_rays(model: Sat2DensityPlus) -> Float[Tensor, "h w 3"]:
-    """Unit vectors of the panorama's rays; the middle column looks north."""
-    width, height = model.config.render_size
-    east_north_up = panorama_directions(width, height, model.config.elevation)
-    return (east_north_up * east_north_up.new_tensor([1.0, -1.0, 1.0])).float()
+def panorama_rays(model: Sat2DensityPlus, azimuth: float = 0.0, *, corners: bool = False) -> Float[Tensor, "h w 3"]:
+    """Unit vectors of the panorama's rays; the middle column looks along ``azimuth``, degrees clockwise from north.
+
+    Through the centres of the pixels, or through their upper left ``corners`` as published.
+    """
+    (width, height), top = model.config.render_size, model.config.elevation
+    camera = Panorama(width, height, np.zeros(3), azimuth, top, -top)
+    rays = corner_rays(camera) if corners else camera.rays(dtype=torch.float64)
+    return (rays.directions * rays.directions.new_tensor([1.0, -1.0, 1.0])).float()
 
 
 def to_cube(start: Float[Tensor, "*#rays 3"], along: Float[Tensor, "*rays 3"]) -> Float[Tensor, "*rays"]:
@@ -65,7 +72,7 @@ def look(
     start: Float[Tensor, "*#rays 3"],
     along: Float[Tensor, "*rays 3"],
     reach: Float[Tensor, "*rays"],
-    light: Float[Tensor, " w"] | None = None,
+    light: Float[Tensor, " s"] | None = None,
 ) -> Integral:
     """Features, opacity and distance along rays: evenly spaced samples, more where they weigh, then all of them.
 
@@ -139,13 +146,14 @@ def panorama(
     model: Sat2DensityPlus,
     planes: Float[Tensor, "3 f h w"],
     eye: Float[Tensor, " xyz"],
-    light: Float[Tensor, " w"],
-    style: Float[Tensor, " w"],
+    light: Float[Tensor, " s"],
+    style: Float[Tensor, " s"],
     *,
-    sky: Float[Tensor, "c h w"] | None = None,
-    turn: int = 0,
+    sky: Float[Tensor, "c rows cols"] | None = None,
+    azimuth: float = 0.0,
     ground: bool = True,
-) -> Panorama:
+    corners: bool = False,
+) -> Seen:
     """A panorama from ``eye``.
 
     Args:
@@ -155,23 +163,34 @@ def panorama(
         light: of the sky and of what it lights.
         style: w of the tile's latent, which styles the super-resolution.
         sky: its features, where they were made before.
-        turn: columns that the view is turned by to the right.
+        azimuth: degrees clockwise from north that the middle column looks at; the sky turns along.
         ground: whether the lower half is made opaque (``opaque_ground``).
+        corners: rays as published, half a pixel to the upper left.
     """
-    along = panorama_rays(model).to(planes).roll(-turn, dims=1)
-    found = look(model, planes, eye.to(planes), along, to_cube(eye.to(planes), along), light)
+    eye = eye.to(planes)
+    along = panorama_rays(model, azimuth, corners=corners).to(planes)
+    found = look(model, planes, eye, along, to_cube(eye, along), light)
     assert found.values is not None
     features = found.values.movedim(-1, 0)
     if sky is None:
         sky = model.sky(light[None])[0]
     opacity = opaque_ground(found.opacity) if ground else found.opacity
-    blended = blend(features, opacity, sky.roll(-turn, dims=-1))
+    blended = blend(features, opacity, turned(sky, azimuth))
     picture = model.post_cnn(blended[None], style[None])[0]
-    return Panorama(picture, features, found.opacity, found.distance, blended)
+    return Seen(picture, features, found.opacity, found.distance, blended)
+
+
+def turned(sky: Float[Tensor, "c h w"], azimuth: float) -> Float[Tensor, "c h w"]:
+    """A sky all around, looked at along ``azimuth`` instead of north: columns shifted, between two of them linearly."""
+    shift = azimuth / 360 * sky.shape[-1]
+    whole = math.floor(shift)
+    part = shift - whole
+    near = sky.roll(-whole, dims=-1)
+    return near if part == 0 else near * (1 - part) + sky.roll(-whole - 1, dims=-1) * part
 
 
 def from_above(
-    model: Sat2DensityPlus, planes: Float[Tensor, "3 f h w"], size: int = 256, light: Float[Tensor, " w"] | None = None
+    model: Sat2DensityPlus, planes: Float[Tensor, "3 f h w"], size: int = 256, light: Float[Tensor, " s"] | None = None
 ) -> Integral:
     """The tile seen straight from above, ``size`` x ``size``: values are features in about [-1, 1], distances count from z = 1."""
     at = (torch.arange(size, device=planes.device, dtype=planes.dtype) + 0.5) / (size / 2) - 1

@@ -67,7 +67,7 @@ class Mapping(nn.Module):
             self.add_module(f"fc{i}", nn.Linear(inputs if i == 0 else w_dim, w_dim))
         self.register_buffer("w_avg", torch.zeros((rows, w_dim) if rows else (w_dim,)))
 
-    def forward(self, z: Float[Tensor, "b z"], c: Float[Tensor, "b c"] | None = None) -> Float[Tensor, "b w"]:
+    def forward(self, z: Float[Tensor, "b z"], c: Float[Tensor, "b c"] | None = None) -> Float[Tensor, "b s"]:
         """Latents (and conditions) to w."""
         x = unit_power(z)
         if c is not None:
@@ -167,7 +167,7 @@ class Synthesis(nn.Module):
             self.add_module(f"b{size}", Block(channels, out, w_dim, shape, image))
             channels = out
 
-    def forward(self, x: Tensor | None, w: Float[Tensor, "b w"]) -> Tensor:
+    def forward(self, x: Tensor | None, w: Float[Tensor, "b s"]) -> Tensor:
         """The picture of the last block."""
         image = None
         for size in self.sizes:

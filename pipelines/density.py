@@ -1,0 +1,264 @@
+"""Published satellite-to-ground models (Sat2Density, Sat2Density++) as one pipeline, in true coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from .. import __version__
+from ..errors import InputError, require_number
+from ..hub.fingerprint import fingerprint
+from ..hub.resolve import model_folder
+from ..hub.spec import ModelSpec
+from ..hub.weights import check_weights, import_components
+from ..render.cameras import Panorama
+from ..render.environment import SKY_BINS
+from ..render.rays import MESH
+from ..render.view import View
+from ..render.volume import SKY
+from ..types import Acquisition, GeoImage, Place
+from .density_models import Around, ground_model
+from .density_tile import DensityTile, cut_tile, standing
+from .parts import describe
+
+PANO_SIZE = (512, 128)
+"""Pixels of the panoramas that both models saw in training; reference panoramas are brought to it."""
+
+
+@dataclass
+class GroundOutput(BaseOutput):
+    """What a call returns.
+
+    Args:
+        images: the panoramas as PIL images.
+        views: the same with distance, opacity, sky and camera; every pixel is painted by a network, so none is ``seen``.
+        tile: what the networks made of the image: give it instead of the image for further calls on the same tile.
+        gathered: per panorama (h, w, 3), the colours along its rays before painting.
+        above: the tile as the model sees it from above, on the tile's own grid; None unless asked for.
+        heights: metres over the ground on the same grid, an estimate from the density; None unless asked for.
+        notes: what was assumed, one sentence each.
+    """
+
+    images: list[Image.Image]
+    views: list[View]
+    tile: DensityTile
+    gathered: list[np.ndarray]
+    above: GeoImage | None = None
+    heights: GeoImage | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class DensityGroundPipeline(DiffusionPipeline):
+    """From a satellite tile, a position and a light to a street panorama.
+
+    Components: ``model``, one of the networks that ``gensat models convert`` makes.
+    """
+
+    def __init__(self, model: nn.Module, spec: ModelSpec | None = None):
+        super().__init__()
+        self.register_modules(model=model)
+        self.ground = ground_model(model)
+        self.spec = spec or ModelSpec(name="unnamed", pipeline=type(self).__name__)
+        self.folder: Path | None = None
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> DensityGroundPipeline:
+        """Load a model folder, or a hub id that is cached; only safetensors are read.
+
+        Raises:
+            ModelError: no such model, or weights that do not fit the network.
+        """
+        folder = model_folder(pretrained_model_name_or_path, download=not kwargs.pop("local_files_only", True))
+        spec = kwargs.pop("spec", None) or ModelSpec.load(folder)
+        import_components(folder)
+        pipe = super().from_pretrained(str(folder), **{"use_safetensors": True, **kwargs})
+        if "model" not in kwargs:
+            check_weights(folder / "model", pipe.model)
+        pipe.spec, pipe.folder = spec, folder
+        return pipe
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save the network and the spec."""
+        super().save_pretrained(save_directory, **kwargs)
+        self.spec.save(save_directory)
+
+    @torch.inference_mode()
+    def read(
+        self, image: GeoImage | Image.Image | np.ndarray, at: Place | None = None, *, seed: int | None = None
+    ) -> DensityTile:
+        """Cut the model's tile out of an image and run the networks that depend on nothing else; see :func:`cut_tile`.
+
+        Raises:
+            InputError: the image is no tile and none can be cut out of it.
+        """
+        ground = self.ground
+        tile = cut_tile(image, ground.tile_metres, ground.tile_size, at, bicubic=ground.bicubic)
+        return ground.hold(tile, seed)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        image: GeoImage | Image.Image | np.ndarray | DensityTile,
+        at: Place | tuple[float | int, float | int] | Sequence[Any] | None = None,
+        *,
+        heading: float | int | Sequence[float | int] = 0.0,
+        light: GeoImage | Image.Image | np.ndarray | None = None,
+        sky: Image.Image | np.ndarray | None = None,
+        histogram: np.ndarray | Tensor | None = None,
+        seed: int | None = None,
+        above: bool = False,
+        corners: bool = False,
+        return_dict: bool = True,
+    ) -> GroundOutput | tuple:
+        """Make panoramas of one tile.
+
+        Args:
+            image: with coordinates: the tile around ``at`` is cut out of it; without: the tile itself (see :func:`cut_tile`);
+                or the ``tile`` of an earlier call.
+            at: where the camera stands: a Place, or (row, col) in pixels of the model's tile; a list makes one panorama each;
+                None is the centre of the tile.
+            heading: degrees clockwise from true north (from the top where there are no coordinates) that the middle column
+                looks at; one, or one per panorama.
+            light: a street panorama whose sky lights the scene, with
+            sky: its mask: True, 1 or 255 where there is sky; or else
+            histogram: the 270 numbers themselves.
+            seed: Sat2Density: the light's code is drawn instead of being its mean. Sat2Density++: of the latent; 0 if not given.
+            above: whether the tile is also rendered from above, with heights.
+            corners: look through the upper left corners of pixels, half a pixel off, as the published programs do.
+            return_dict: else a tuple (images, views).
+
+        Raises:
+            InputError: anything found wrong before the networks run on it.
+        """
+        counts = self._histogram(light, sky, histogram)
+        spots: list[Any] = list(at) if isinstance(at, (list, tuple)) and not _is_pixel(at) else [at]
+        if not spots:
+            raise InputError("the list of places is empty; give one or more")
+        headings = list(heading) if isinstance(heading, Sequence) else [heading] * len(spots)
+        if len(headings) != len(spots):
+            raise InputError(f"{len(headings)} headings for {len(spots)} places; give one, or one per place")
+        headings = [require_number(h, "heading") for h in headings]
+        for spot in spots:
+            if not (spot is None or isinstance(spot, Place) or _is_pixel(spot)):
+                raise InputError(f"at is {spot!r}; give gensat.Place(lon=..., lat=...) or (row, col)")
+        first = spots[0] if isinstance(spots[0], Place) else None
+        tile = image if isinstance(image, DensityTile) else self.read(image, first, seed=seed)
+        stands = [standing(tile, spot) for spot in spots]
+        code = self.ground.light(tile, counts, seed)
+        about = {
+            "synthetic": True,
+            "software": f"gensat {__version__}",
+            "model": self.spec.name,
+            "model_hash": fingerprint(self),
+            "model_licence": self.spec.licence,
+            "image": None if isinstance(image, DensityTile) else describe(image),
+            "light": None if light is None else describe(light),
+            "seed": seed,
+            "tile_metres": tile.metres,
+        }
+        views, gathered = [], []
+        for (east, north), direction in zip(stands, headings, strict=True):
+            camera = self.ground.camera(east, north, tile.frame.azimuth(direction, east, north))
+            seen = self.ground.around(tile, camera, code, corners)
+            views.append(_view(seen, camera, tile, about))
+            gathered.append(seen.gathered.float().cpu().numpy())
+        down, heights = self._above(tile, about) if above else (None, None)
+        notes = [f"a seed decides {self.ground.draws}"] if seed is not None else []
+        pictures = [Image.fromarray(view.image().array) for view in views]
+        if not return_dict:
+            return pictures, views
+        return GroundOutput(pictures, views, tile, gathered, down, heights, notes)
+
+    def _above(self, tile: DensityTile, about: Mapping[str, Any]) -> tuple[GeoImage, GeoImage]:
+        seen = self.ground.above(tile)
+        gsd = Acquisition(gsd=tile.metres / seen.heights.shape[1])
+        colours = (seen.rgb.float() * 255).round().to(torch.uint8).cpu().numpy()
+        metres = seen.heights.float().cpu().numpy()
+        return (
+            tile.geo(colours, acquisition=gsd, provenance={**about, "view": "from above"}),
+            tile.geo(metres, bands=["height"], acquisition=gsd, provenance={**about, "view": "heights in metres"}),
+        )
+
+    def _histogram(self, light: Any, sky: Any, histogram: Any) -> Float[Tensor, " bins"]:
+        if histogram is not None:
+            if light is not None or sky is not None:
+                raise InputError("both a histogram and a panorama were given for the light; give one of them")
+            counts = torch.as_tensor(np.asarray(histogram), dtype=torch.float32)
+            if counts.shape != (SKY_BINS,) or not bool(torch.isfinite(counts).all()):
+                raise InputError(f"the histogram has shape {tuple(counts.shape)}; give {SKY_BINS} finite numbers")
+            return counts
+        if light is None:
+            raise InputError(
+                "no light was given; give a street panorama as light=... with its sky mask as sky=..., or a histogram"
+            )
+        if sky is None:
+            raise InputError(
+                "the light is a panorama without a sky mask; give sky=..., a picture that is white where there is sky"
+            )
+        picture = np.asarray(_pil(light, "RGB").resize(PANO_SIZE, Image.Resampling.BICUBIC), np.float32) / 255
+        mask = np.asarray(_pil(sky, "L").resize(PANO_SIZE, Image.Resampling.BICUBIC), np.float32) / 255
+        return self.ground.histogram(torch.from_numpy(picture), torch.from_numpy(mask))
+
+
+def _is_pixel(at: Any) -> bool:
+    return (
+        isinstance(at, (tuple, list))
+        and len(at) == 2
+        and all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in at)
+    )
+
+
+def _pil(picture: Any, mode: str) -> Image.Image:
+    if isinstance(picture, GeoImage):
+        picture = picture.to_pil()
+    if isinstance(picture, np.ndarray):
+        scaled = picture * 255.0 if picture.dtype.kind in "fb" else picture
+        picture = Image.fromarray(np.clip(np.round(scaled), 0, 255).astype(np.uint8))
+    if not isinstance(picture, Image.Image):
+        raise InputError(f"the light or its sky is a {type(picture).__name__}; give a PIL image or an array (h, w)")
+    return picture.convert(mode)
+
+
+def _view(seen: Around, camera: Panorama, tile: DensityTile, about: Mapping[str, Any]) -> View:
+    """The panorama with what is known of its pixels; there are no classes in a density."""
+    sky = seen.opacity < SKY
+    distance = torch.where(sky, torch.inf, seen.distance).float().cpu()
+    sky, shape = sky.cpu(), distance.shape
+    none = torch.zeros(shape, dtype=torch.int64)
+    return View(
+        rgb=seen.rgb.float().cpu(),
+        distance=distance,
+        depth=distance,
+        normals=_normals(distance, camera),
+        opacity=seen.opacity.float().clamp(0, 1).cpu(),
+        sky=sky,
+        classes=none,
+        kind=torch.where(sky, 0, MESH),
+        index=none - 1,
+        seen=torch.zeros(shape, dtype=torch.bool),
+        camera=camera,
+        frame=tile.frame,
+        provenance=about,
+    )
+
+
+def _normals(distance: Float[Tensor, "h w"], camera: Panorama) -> Float[Tensor, "h w 3"]:
+    """Normals of the surface through neighbouring pixels, towards the camera; 0 where there is sky beside them."""
+    along = camera.rays().directions
+    points = along * distance[..., None]
+    across = points.roll(-1, 1) - points.roll(1, 1)
+    down = torch.zeros_like(points)
+    down[1:-1] = points[2:] - points[:-2]
+    normal = torch.nn.functional.normalize(torch.linalg.cross(across, down), dim=-1)
+    normal = torch.where((normal * along).sum(-1, keepdim=True) > 0, -normal, normal)
+    return torch.nan_to_num(normal, nan=0.0, posinf=0.0, neginf=0.0)
