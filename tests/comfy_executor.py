@@ -44,6 +44,19 @@ class ImageCompositeMasked:
         return (out,)
 
 
+class PreviewImage:
+    """ComfyUI's node of that name, which shows pictures and returns nothing."""
+
+    RETURN_TYPES, FUNCTION, OUTPUT_NODE = (), "show", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"images": ("IMAGE",)}}
+
+    def show(self, images):
+        return {"ui": {"images": [tuple(images.shape)]}, "result": ()}
+
+
 def problems(graph: Mapping[str, Any], nodes: Mapping[str, type]) -> list[str]:
     """What ComfyUI's validator would answer with HTTP 400, one line each; empty for a good graph."""
     found = []

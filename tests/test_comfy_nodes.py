@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from comfy_executor import WIDGETS, EmptyImage, ImageCompositeMasked, execute, outputs, problems
+from comfy_executor import WIDGETS, EmptyImage, ImageCompositeMasked, PreviewImage, execute, outputs, problems
 from pyproj import Transformer
 from saved_toy import toy_folder
 from toys import toy_pipeline
@@ -25,8 +25,23 @@ from gensat.errors import InputError
 from gensat.geo.classes import COLOURS, WATER, WOODLAND
 from gensat.geo.crs import utm_crs
 
-TYPES = {"GENSAT_MODEL", "GENSAT_PLACE", "GENSAT_ACQUISITION", "GENSAT_LAYOUT", "GENSAT_GEO", "IMAGE", *WIDGETS}
-NODES = {**NODE_CLASS_MAPPINGS, "EmptyImage": EmptyImage, "ImageCompositeMasked": ImageCompositeMasked}
+TYPES = {
+    "GENSAT_MODEL",
+    "GENSAT_PLACE",
+    "GENSAT_ACQUISITION",
+    "GENSAT_LAYOUT",
+    "GENSAT_GEO",
+    "GENSAT_SCENE",
+    "IMAGE",
+    "MASK",
+    *WIDGETS,
+}
+NODES = {
+    **NODE_CLASS_MAPPINGS,
+    "EmptyImage": EmptyImage,
+    "ImageCompositeMasked": ImageCompositeMasked,
+    "PreviewImage": PreviewImage,
+}
 WORKFLOWS = sorted(path for path in Path(str(files("gensat.assets") / "workflows")).glob("*.json"))
 
 
@@ -138,7 +153,7 @@ def test_the_nodes_make_what_a_python_user_gets(in_folder):
 
 
 def test_the_validator_finds_what_comfyui_would():
-    graph = workflow(WORKFLOWS[-1])
+    graph = workflow(next(path for path in WORKFLOWS if path.stem == "place_and_date"))
     graph["2"]["inputs"]["lat"] = 95
     graph["4"]["inputs"] |= {"seed": -1, "model": ["2", 0], "place": 3}
     del graph["4"]["inputs"]["prompt"]

@@ -92,10 +92,11 @@ def ground(
     began = clock.perf_counter()
     from gensat.diffusion.precision import choose
     from gensat.render.gbuffers import render
+    from gensat.render.request import open_light, open_scene
     from gensat.render.view import View
     from gensat.types import Place
 
-    scene = scenes.open_scene(
+    scene = open_scene(
         image,
         heights=heights,
         buildings=buildings,
@@ -107,7 +108,7 @@ def ground(
         gsd=gsd,
         layout=layout,
     )
-    lighting = scenes.open_light(scene, time=time, panorama=light, cloud=cloud, visibility=visibility)
+    lighting = open_light(scene, time=time, panorama=light, cloud=cloud, visibility=visibility)
     size = (width or 1024, height or (width or 1024) * (2 if panorama else 3) // 4)
     shape: dict[str, Any] = {"width": size[0], "height": size[1]}
     if track is None:

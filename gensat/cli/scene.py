@@ -49,11 +49,12 @@ def export(
         raise InputError(f"--spacing is {spacing:g}; give metres above 0")
     from gensat.files import check_output
     from gensat.render.export.scene import KINDS, save_scene
+    from gensat.render.request import open_scene
 
     check_output(out, overwrite)
     if not out.name.lower().endswith(tuple(KINDS)):
         raise InputError(f"{out.name} is no format of a scene; end it with one of {', '.join(KINDS)}")
-    scene = scenes.open_scene(
+    scene = open_scene(
         image,
         heights=heights,
         buildings=buildings,

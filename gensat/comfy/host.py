@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gensat.errors import InputError, OutputError
+
 
 def on_step(steps: int) -> Callable[[Any, int, Any, dict], dict]:
     """A ``callback_on_step_end`` that moves ComfyUI's progress bar and stops when the user pressed cancel."""
@@ -41,6 +43,32 @@ def output_folder() -> Path:
 def temp_folder() -> Path | None:
     """ComfyUI's folder for previews; None outside of ComfyUI."""
     return _folder("get_temp_directory")
+
+
+def output_target(prefix: str) -> Path:
+    """The path in the output folder that a filename prefix stands for. Raises InputError where it lies outside."""
+    if "\0" in prefix:
+        raise InputError("filename_prefix holds a NUL character, which no file name may; remove it")
+    root = output_folder().resolve()
+    target = (root / prefix.strip()).resolve()
+    if not target.is_relative_to(root) or target == root:
+        raise InputError(f"filename_prefix {prefix!r} lies outside the output folder; give a name in it")
+    return target
+
+
+def next_output(prefix: str, suffix: str) -> Path:
+    """``prefix_00001_.suffix`` and so on, as ComfyUI numbers its own files; its folder is made.
+
+    Raises InputError for a prefix outside the output folder, OutputError for a folder that cannot be made.
+    """
+    target = output_target(prefix)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{target.parent} could not be made ({error.strerror}); choose another prefix") from error
+    taken = [path.name.removeprefix(f"{target.name}_").split("_")[0] for path in target.parent.glob(f"*_{suffix}")]
+    number = max((int(text) for text in taken if text.isdigit()), default=0) + 1
+    return target.with_name(f"{target.name}_{number:05d}_{suffix}")
 
 
 def input_file(name: str) -> Path:

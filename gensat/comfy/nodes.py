@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import logging
 import secrets
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gensat.comfy import host
 from gensat.comfy.values import Geo, Layout, Site
-from gensat.errors import InputError, OutputError
+from gensat.errors import InputError
 from gensat.geo.display import to_rgb
 from gensat.types import Acquisition, Place
 
@@ -268,26 +267,18 @@ class GensatSaveGeoTIFF:
 
     def save(self, image: Any, geo: Geo, filename_prefix: str) -> dict[str, Any]:
         """Paths, one a line; the interface gets previews (PNG) and the names of the files."""
-        if "\0" in filename_prefix:
-            raise InputError("filename_prefix holds a NUL character, which no file name may; remove it")
-        root = host.output_folder().resolve()
-        target = (root / filename_prefix.strip()).resolve()
-        if not target.is_relative_to(root) or target == root:
-            raise InputError(f"filename_prefix {filename_prefix!r} lies outside the output folder; give a name in it")
+        host.output_target(filename_prefix)
         images = geo.images(to_pixels(image))
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{target.parent} could not be made ({error.strerror}); choose another prefix") from error
         paths, previews = [], []
         for scene in images:
-            paths.append(_next_name(target))
+            paths.append(host.next_output(filename_prefix, ".tif"))
             scene.save(paths[-1])
             if (temp := host.temp_folder()) is not None:
                 temp.mkdir(parents=True, exist_ok=True)
                 previews.append(temp / f"{paths[-1].stem}{secrets.token_hex(3)}.png")
                 scene.to_pil().save(previews[-1])
-        subfolder = str(target.parent.relative_to(root)).replace("\\", "/").removeprefix(".")
+        folder = host.output_target(filename_prefix).parent.relative_to(host.output_folder().resolve())
+        subfolder = str(folder).replace("\\", "/").removeprefix(".")
         files = [{"filename": path.name, "subfolder": subfolder, "type": "output"} for path in paths]
         shown = [{"filename": path.name, "subfolder": "", "type": "temp"} for path in previews]
         text = "\n".join(map(str, paths))
@@ -310,13 +301,6 @@ def _gsd(place: Site | None, acquisition: Acquisition) -> float | int | None:
             f"the place says {of_place:g} m per pixel and the acquisition {acquisition.gsd:g}; set one of them to 0"
         )
     return of_place or acquisition.gsd
-
-
-def _next_name(target: Path) -> Path:
-    """``target_00001_.tif`` and so on, as ComfyUI numbers its own files."""
-    taken = [path.name.removeprefix(f"{target.name}_").split("_")[0] for path in target.parent.glob("*_.tif")]
-    number = max((int(text) for text in taken if text.isdigit()), default=0) + 1
-    return target.with_name(f"{target.name}_{number:05d}_.tif")
 
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {

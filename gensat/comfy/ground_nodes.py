@@ -1,0 +1,190 @@
+"""The nodes that go down to the ground: a scene of an image and heights, views of it, and its export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gensat.comfy import host
+from gensat.comfy.values import Geo
+from gensat.errors import InputError
+from gensat.types import Place
+
+
+class GensatScene:
+    """An image and what is known of heights, as one scene."""
+
+    CATEGORY = "gensat"
+    DESCRIPTION = "Raises an image into 3-D: a surface model, or footprints with heights on bare ground."
+    RETURN_TYPES = ("GENSAT_SCENE",)
+    RETURN_NAMES = ("scene",)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
+        default = {"default": 0.0, "min": 0.0, "max": 1000.0, "step": 0.5, "round": False}
+        return {
+            "required": {
+                "heights": ("STRING", {"default": "", "tooltip": "Surface model (DSM), a raster; alone."}),
+                "buildings": ("STRING", {"default": "", "tooltip": "Footprints with heights, a vector file."}),
+                "terrain": ("STRING", {"default": "", "tooltip": "Bare ground: a raster, or a number of metres."}),
+                "default_height": ("FLOAT", {**default, "tooltip": "Metres of buildings without one; 0: an error."}),
+            },
+            "optional": {
+                "geo": ("GENSAT_GEO",),
+                "file": ("STRING", {"default": "", "tooltip": "A georeferenced image, where no geo is connected."}),
+            },
+        }
+
+    def make(
+        self,
+        heights: str,
+        buildings: str,
+        terrain: str,
+        default_height: float,
+        geo: Geo | None = None,
+        file: str = "",
+    ) -> tuple[Any]:
+        """The scene of the first image of the batch, or of the file."""
+        from gensat.render.request import open_scene
+
+        if (geo is None) == (not file.strip()):
+            raise InputError("a scene needs one image; connect geo, or name a file")
+        image = geo.scenes[0] if geo is not None else host.input_file(file.strip())
+        return (
+            open_scene(
+                image,
+                heights=_file(heights),
+                buildings=_file(buildings),
+                terrain=_number_or_file(terrain),
+                default_height=(default_height or None) if buildings.strip() else None,
+            ),
+        )
+
+    @classmethod
+    def IS_CHANGED(cls, heights: str, buildings: str, terrain: str, file: str = "", **_: Any) -> str:
+        """A new value when one of the files was saved again."""
+        names = (_file(name) for name in (heights, buildings, terrain, file))
+        return str([(str(p), p.stat().st_mtime_ns) for p in names if p is not None and p.is_file()])
+
+
+class GensatGroundView:
+    """What one sees standing in a scene."""
+
+    CATEGORY = "gensat"
+    DESCRIPTION = "A view or panorama from the ground, its depth, and what the image does not show (invented)."
+    RETURN_TYPES = ("IMAGE", "IMAGE", "MASK")
+    RETURN_NAMES = ("image", "depth", "invented")
+    FUNCTION = "look"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
+        degrees = {"step": 0.00001, "round": False}
+        pixels = {"default": 1024, "min": 16, "max": 8192}
+        return {
+            "required": {
+                "scene": ("GENSAT_SCENE",),
+                "lon": ("FLOAT", {"default": 0.0, "min": -180.0, "max": 180.0, "tooltip": "Degrees east.", **degrees}),
+                "lat": ("FLOAT", {"default": 0.0, "min": -90.0, "max": 90.0, "tooltip": "Degrees north.", **degrees}),
+                "heading": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 360.0, "tooltip": "From true north."}),
+                "pitch": ("FLOAT", {"default": 0.0, "min": -90.0, "max": 90.0}),
+                "fov": ("FLOAT", {"default": 90.0, "min": 1.0, "max": 170.0}),
+                "panorama": ("BOOLEAN", {"default": False}),
+                "width": ("INT", pixels),
+                "height": ("INT", {**pixels, "default": 768}),
+                "eye": ("FLOAT", {"default": 1.7, "min": 0.1, "max": 1000.0, "tooltip": "Metres above ground."}),
+            },
+            "optional": {
+                "time": ("STRING", {"default": "", "tooltip": "Sun of a moment: 2024-06-21T09:00Z; empty: as it is."}),
+                "samples": ("INT", {"default": 2, "min": 1, "max": 8}),
+            },
+        }
+
+    def look(
+        self,
+        scene: Any,
+        lon: float,
+        lat: float,
+        heading: float,
+        pitch: float,
+        fov: float,
+        panorama: bool,
+        width: int,
+        height: int,
+        eye: float,
+        time: str = "",
+        samples: int = 2,
+    ) -> tuple[Any, Any, Any]:
+        """The picture, metres of depth scaled so that the nearest is 1 and the sky 0, and the mask of what is invented."""
+        import torch
+
+        from gensat.render.cameras import Camera, Panorama
+        from gensat.render.gbuffers import render
+        from gensat.render.request import open_light
+
+        position = scene.stand(Place(lon, lat), eye)
+        shape: dict[str, Any] = {"heading": heading, "width": width, "height": height}
+        if panorama:
+            camera: Any = Panorama.looking(scene.frame, position, **shape)
+        else:
+            camera = Camera.looking(scene.frame, position, pitch=pitch, fov=fov, **shape)
+        view = render(scene, camera, light=open_light(scene, time=time.strip() or None), samples=samples)
+        near = torch.where(view.sky, torch.inf, view.depth).min()
+        depth = torch.where(view.sky, 0.0, near / view.depth)
+        device = host.image_device()
+        pictures = (view.rgb.clamp(0, 1), depth[..., None].expand(-1, -1, 3), (~view.seen & ~view.sky).float())
+        return tuple(p.float()[None].to(device) for p in pictures)  # type: ignore[return-value]
+
+
+class GensatExportScene:
+    """A scene as a file for other programs."""
+
+    CATEGORY = "gensat"
+    DESCRIPTION = "Writes a scene into the output folder: mesh, points, splats or heights."
+    RETURN_TYPES = ("STRING",)
+    RETURN_NAMES = ("path",)
+    OUTPUT_NODE = True
+    FUNCTION = "save"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
+        return {
+            "required": {
+                "scene": ("GENSAT_SCENE",),
+                "format": ([".glb", ".obj", ".ply", ".las", ".splats.ply", ".tif"], {"default": ".glb"}),
+                "filename_prefix": ("STRING", {"default": "gensat/scene", "tooltip": "May name a folder."}),
+            }
+        }
+
+    def save(self, scene: Any, format: str, filename_prefix: str) -> dict[str, Any]:
+        """The path that was written; existing files are kept."""
+        from gensat.render.export.scene import save_scene
+
+        path = host.next_output(filename_prefix, format)
+        save_scene(scene, path)
+        return {"ui": {"text": [str(path)]}, "result": (str(path),)}
+
+
+def _file(name: str) -> Path | None:
+    return host.input_file(name.strip()) if name.strip() else None
+
+
+def _number_or_file(text: str) -> str | None:
+    """What ``open_scene`` takes for terrain: a number stays one, a name becomes a path."""
+    text = text.strip()
+    try:
+        float(text or "0")
+        return text or None
+    except ValueError:
+        return str(host.input_file(text))
+
+
+NODE_CLASS_MAPPINGS: dict[str, type] = {
+    node.__name__: node for node in (GensatScene, GensatGroundView, GensatExportScene)
+}
+
+NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
+    "GensatScene": "Scene (gensat)",
+    "GensatGroundView": "Ground View (gensat)",
+    "GensatExportScene": "Export Scene (gensat)",
+}

@@ -1,0 +1,82 @@
+"""The nodes that go down to the ground make what a Python user gets."""
+
+import json
+
+import numpy as np
+import pytest
+import shapely
+import torch
+from affine import Affine
+
+from gensat import GeoImage, Place
+from gensat.comfy.ground_nodes import GensatExportScene, GensatGroundView, GensatScene
+from gensat.comfy.values import Geo
+from gensat.errors import InputError
+from gensat.geo.crs import to_lonlat
+from gensat.render.cameras import Camera
+from gensat.render.gbuffers import render
+from gensat.render.scene import Scene
+
+LEFT, TOP = 500_000.0, 5_500_000.0
+LOOK = {"heading": 0.0, "pitch": 0.0, "fov": 90.0, "panorama": False, "width": 32, "height": 24, "eye": 1.7}
+
+
+@pytest.fixture
+def block(tmp_path, monkeypatch):
+    """A green image of 64 m with a block of 10 m in its north; (image, footprints, a place south of it)."""
+    image = GeoImage(
+        np.full((64, 64, 3), (60, 120, 60), np.uint8), crs="EPSG:32633", transform=Affine(1, 0, LEFT, 0, -1, TOP)
+    )
+    shape = json.loads(shapely.to_geojson(shapely.box(LEFT + 20, TOP - 14, LEFT + 44, TOP - 4)))
+    crs = {"type": "name", "properties": {"name": "EPSG:32633"}}
+    feature = {"type": "Feature", "properties": {"height": 10}, "geometry": shape}
+    (tmp_path / "block.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]})
+    )
+    monkeypatch.chdir(tmp_path)
+    lon, lat = to_lonlat(image.crs, LEFT + 32, TOP - 32)
+    return image, "block.geojson", Place(float(lon), float(lat))
+
+
+def test_a_view_is_what_the_renderer_gives(block):
+    image, footprints, place = block
+    (scene,) = GensatScene().make("", footprints, "0", 0.0, geo=Geo((image,)))
+    picture, depth, invented = GensatGroundView().look(scene, place.lon, place.lat, **LOOK, samples=1)
+    own = Scene.from_buildings(image, footprints, 0.0)
+    camera = Camera.looking(own.frame, own.stand(place), heading=0.0, fov=90.0, width=32, height=24)
+    view = render(own, camera)
+    torch.testing.assert_close(picture[0], view.rgb)
+    assert picture.shape == (1, 24, 32, 3) and depth.shape == picture.shape and invented.shape == (1, 24, 32)
+    assert invented[0][view.kind == 3].all() and not invented[0][view.seen].any()
+    assert depth.max() == 1 and depth[0][view.sky].max() == 0
+    around, _, _ = GensatGroundView().look(scene, place.lon, place.lat, **{**LOOK, "panorama": True})
+    assert around.shape == (1, 24, 32, 3)
+
+
+def test_a_scene_is_written_under_a_new_name_each_time(block):
+    image, footprints, _ = block
+    (scene,) = GensatScene().make("", footprints, "0", 0.0, geo=Geo((image,)))
+    paths = [GensatExportScene().save(scene, ".glb", "scenes/block")["result"][0] for _ in range(2)]
+    assert [p.rsplit("/", 1)[1] for p in paths] == ["block_00001_.glb", "block_00002_.glb"]
+    with pytest.raises(InputError, match="outside the output folder"):
+        GensatExportScene().save(scene, ".glb", "../block")
+
+
+def test_what_is_wrong_is_said(block):
+    image, footprints, place = block
+    with pytest.raises(InputError, match="connect geo, or name a file"):
+        GensatScene().make("", footprints, "0", 0.0)
+    with pytest.raises(InputError, match="nothing is known of heights"):
+        GensatScene().make("", "", "", 0.0, geo=Geo((image,)))
+    with pytest.raises(InputError, match="does not exist"):
+        GensatScene().make("", "", "dtm.tif", 0.0, geo=Geo((image,)))
+    (scene,) = GensatScene().make("", footprints, "0", 0.0, geo=Geo((image,)))
+    with pytest.raises(InputError, match="outside the image"):
+        GensatGroundView().look(scene, place.lon + 1, place.lat, **LOOK)
+
+
+def test_a_file_saved_again_is_read_again(block, tmp_path):
+    first = GensatScene.IS_CHANGED("", "block.geojson", "0")
+    assert first == GensatScene.IS_CHANGED("", "block.geojson", "0")
+    (tmp_path / "block.geojson").write_text("{}")
+    assert first != GensatScene.IS_CHANGED("", "block.geojson", "0")
