@@ -132,7 +132,7 @@ def train(recipe: DictConfig) -> Outcome:
                 continue
             cameras = orbit(
                 middle, radius=radius * across, elevation=elevation, count=recipe.views, fov=recipe.fov,
-                width=recipe.size, height=recipe.size, start=17.0 * number,
+                width=recipe.size, height=recipe.size, start=180.0 + 17.0 * number,
             )  # fmt: skip
 
             def on_step(step: int, loss: float, number: int = number) -> None:
