@@ -49,8 +49,9 @@ class Bins:
         def leaf(o: Tensor, d: Tensor, row: Tensor, column: Tensor, t: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
             cell = row * columns + column
             ray, thing = pairs(self.start, self.things, cell)
-            last = out[ray] + slack
-            hit = intersect(o[ray], d[ray], thing, t[ray] - slack, last)
+            last = out.index_select(0, ray) + slack
+            there = o.index_select(0, ray), d.index_select(0, ray)
+            hit = intersect(*there, thing, t.index_select(0, ray) - slack, last)
             hit = torch.where(hit <= last, hit, torch.inf)
             return nearest(ray, thing, hit, len(cell))
 
@@ -59,10 +60,11 @@ class Bins:
 
 def pairs(start: Tensor, things: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     """All pairs of a ray (its position in ``cell``) and a thing in its cell."""
-    first, count = start[cell], start[cell + 1] - start[cell]
+    first = start.index_select(0, cell)
+    count = start.index_select(0, cell + 1) - first
     ray = torch.repeat_interleave(torch.arange(len(cell), device=cell.device), count)
-    nth = torch.arange(len(ray), device=cell.device) - (count.cumsum(0) - count)[ray]
-    return ray, things[first[ray] + nth]
+    skipped = first - count.cumsum(0) + count
+    return ray, things.index_select(0, torch.arange(len(ray), device=cell.device) + skipped.index_select(0, ray))
 
 
 def nearest(ray: Tensor, thing: Tensor, t: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -117,9 +117,8 @@ class HeightField:
         corners = torch.stack([nodes[:-1, :-1], nodes[:-1, 1:], nodes[1:, :-1], nodes[1:, 1:]])
         cells = Cells.over(self._ring(corners.amax(dim=0)), corner, grid.step, halves=True)
         built: dict[str, Any] = {"cells": cells}
-        self._built["building"] = built  # type: ignore[attr-defined]  # _patch reads the planes from it
         every = torch.arange(cells.maxima[0].numel(), device=heights.device)
-        built["patches"] = torch.stack(self._coefficients(heights, every, cells), dim=1)
+        built["patches"] = torch.stack(self._coefficients(heights, every, cells))
         return built
 
     def _ring(self, finite: Tensor) -> Tensor:
@@ -165,7 +164,7 @@ class HeightField:
     def _column_leaf(
         built: dict[str, Any], origins: Tensor, directions: Tensor, cell: Tensor, t: Tensor, out: Tensor
     ) -> Tensor:
-        top, z, dz = built["tops"][cell], origins[:, 2], directions[:, 2]
+        top, z, dz = built["tops"].index_select(0, cell), origins[:, 2], directions[:, 2]
         lands = (dz < 0) & (z + dz * out <= top)
         hit = torch.where(lands, torch.maximum((top - z) / dz, t), torch.inf)
         return torch.where(z + dz * t <= top, t, hit)
@@ -174,7 +173,7 @@ class HeightField:
     def _patch_leaf(
         built: dict[str, Any], origins: Tensor, directions: Tensor, cell: Tensor, t: Tensor, out: Tensor
     ) -> Tensor:
-        a, b, c, d, u0, v0 = built["patches"][cell].unbind(dim=1)
+        a, b, c, d, u0, v0 = built["patches"].index_select(1, cell).unbind(dim=0)
         corner = built["cells"].corner
         du, dv, dz = directions[:, 0], -directions[:, 1], directions[:, 2]
         p = origins[:, 0] - corner[0] - u0 + du * t

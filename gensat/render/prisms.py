@@ -175,7 +175,7 @@ class Prisms:
 
     def _crossing(self, origins: Tensor, directions: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
         """Metres to the vertical plane of edges, and whether the ray comes in between their ends."""
-        x0, y0, x1, y1 = self.edges[edge].to(directions.dtype).unbind(dim=1)
+        x0, y0, x1, y1 = self.edges.index_select(0, edge).to(directions.dtype).unbind(dim=1)
         (ox, oy, _), (dx, dy, _) = origins.unbind(dim=1), directions.unbind(dim=1)
         first = dx * (y0 - oy) - dy * (x0 - ox)
         second = dx * (y1 - oy) - dy * (x1 - ox)
@@ -189,7 +189,7 @@ class Prisms:
         edges, hit = len(self.edges), torch.full_like(near, torch.inf)
         z, dz = origins[:, 2], directions[:, 2]
         wall = torch.nonzero(thing < edges)[:, 0]
-        t, comes_in = self._crossing(origins[wall], directions[wall], thing[wall])
+        t, comes_in = self._crossing(*(w.index_select(0, wall) for w in (origins, directions, thing)))
         top = self.top[self.owner[thing[wall]]].to(t.dtype)
         comes_in = comes_in & (t >= 0) & (z[wall] + t * dz[wall] <= top + _CREASE)
         hit[wall] = torch.where(comes_in, t, torch.inf)
@@ -208,7 +208,7 @@ class Prisms:
         start = torch.searchsorted(self.owner, buildings)
         every = torch.arange(len(self.owner), device=building.device)
         point, edge = pairs(start, every, building)
-        x0, y0, x1, y1 = self.edges[edge].to(x.dtype).unbind(dim=1)
+        x0, y0, x1, y1 = self.edges.index_select(0, edge).to(x.dtype).unbind(dim=1)
         px, py = x[point], y[point]
         spans = (y0 <= py) != (y1 <= py)
         rise = torch.where(spans, y1 - y0, 1.0)
