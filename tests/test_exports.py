@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import DATA
 from PIL import Image
 from pyproj import CRS
 from solid_toys import FRAME, village
@@ -20,8 +21,10 @@ from gensat.render.export.scene import save_scene
 from gensat.render.export.splats import load_splats, save_splats
 from gensat.render.frame import SceneFrame
 from gensat.render.mesh import joined
+from gensat.render.scene import Scene
 from gensat.render.splats import Splats
 from gensat.render.triangles import scene_mesh, scene_points, sphere_mesh
+from gensat.types import GeoImage
 
 
 @pytest.fixture(scope="module")
@@ -377,3 +380,27 @@ def test_surface_of_a_scene_has_its_roofs_and_crowns(tmp_path):
     assert values[roof] == pytest.approx(12.5 + 8)
     assert values[crown] == pytest.approx(12.5 + 5 + 3 * np.sqrt(1 - 2 * 0.25**2), abs=1e-3)
     assert values[ground] == pytest.approx(12.5 - 0.05 * 10.5, abs=1e-4)
+
+
+@pytest.mark.data
+def test_surface_of_alexandria_comes_back(tmp_path):
+    """A scene over the real surface model, exported and read: the heights of the file, the CRS, and every export opens."""
+    rasterio, laspy, trimesh = (pytest.importorskip(n) for n in ("rasterio", "laspy", "trimesh"))
+    source = DATA / "rasters" / "urban_heights" / "dsm.tif"
+    with rasterio.open(source) as read:
+        window = rasterio.windows.Window(90, 90, 64, 48)
+        heights, transform, crs = read.read(1, window=window), read.window_transform(window), read.crs
+    image = GeoImage(np.full((48, 64, 3), 120, np.uint8), crs=crs, transform=transform)
+    scene = Scene.from_dsm(image, source)
+    save_scene(scene, tmp_path / "dsm.tif")
+    with rasterio.open(tmp_path / "dsm.tif") as read:
+        assert read.crs == crs and read.transform.almost_equals(transform, 1e-6)
+        known = heights > -1000
+        np.testing.assert_allclose(read.read(1)[known], heights[known], atol=2e-3)
+    save_scene(scene, tmp_path / "scene.glb")
+    low, high = trimesh.load(tmp_path / "scene.glb").bounds
+    np.testing.assert_allclose(high - low, [128, np.ptp(heights[known]), 96], atol=0.5)
+    save_scene(scene, tmp_path / "scene.laz", spacing=2.0)
+    read = laspy.read(tmp_path / "scene.laz")
+    assert read.header.parse_crs().to_epsg() == crs.to_epsg()
+    assert transform.c <= min(read.x) and max(read.x) <= transform.c + 128

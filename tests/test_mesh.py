@@ -232,3 +232,39 @@ def test_water_lies_over_the_ground():
     assert mesh.areas[flood].sum() == pytest.approx(6 * 32)
     np.testing.assert_allclose(mesh.vertices[mesh.faces[flood], 2], 0.3, atol=1e-6)
     assert mesh.textured[flood].all()
+
+
+def brute_force(mesh, origins, directions):
+    """Distance to the nearest triangle of each ray (Moeller and Trumbore 1997), every ray against every face."""
+    a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
+    p = np.cross(directions[:, None], (c - a)[None])
+    determinant = np.einsum("fd,nfd->nf", b - a, p)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        s = origins[:, None] - a[None]
+        u = np.einsum("nfd,nfd->nf", s, p) / determinant
+        q = np.cross(s, (b - a)[None])
+        v = np.einsum("nd,nfd->nf", directions, q) / determinant
+        t = np.einsum("fd,nfd->nf", c - a, q) / determinant
+    met = (np.abs(determinant) > 1e-12) & (u >= -1e-9) & (v >= -1e-9) & (u + v <= 1 + 1e-9) & (t > 0)
+    return np.where(met, t, np.inf).min(axis=1)
+
+
+@pytest.mark.parametrize("surface", ["bilinear", "columns"])
+def test_rays_meet_the_mesh_where_they_meet_the_scene(surface):
+    scene = replace(village(16, 2.0, surface=surface), objects=Objects.none())
+    draw = np.random.default_rng(3)
+    origins = np.column_stack([draw.uniform(-14, 14, (400, 2)), draw.uniform(10, 20, 400)])
+    directions = draw.normal(size=(400, 3)) * [0.5, 0.5, 0.2] - [0, 0, 0.7]
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    wanted = brute_force(scene_mesh(scene), origins, directions)
+    hits = scene.cast(Rays(torch.from_numpy(origins).float(), torch.from_numpy(directions).float()))
+    left, bottom, right, top = scene.grid.bounds
+    t, kind = hits.t.numpy().astype(np.float64), hits.kind.numpy()
+    met = np.isfinite(t)
+    end = origins + np.where(met, t, 0)[:, None] * directions
+    inner = met & (end[:, 0] > left + 0.1) & (end[:, 0] < right - 0.1)
+    inner &= (end[:, 1] > bottom + 0.1) & (end[:, 1] < top - 0.1)
+    assert inner.sum() > 150 and set(kind[inner]) == {TERRAIN, ROOF, WALL}
+    assert (
+        np.abs(t[inner] - wanted[inner]) < 1e-3
+    ).mean() > 0.99  # one in a hundred may pass an edge on its other side

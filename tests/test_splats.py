@@ -10,8 +10,9 @@ from solid_toys import FRAME, village
 from gensat.errors import InputError
 from gensat.geo.classes import BUILDING
 from gensat.render.cameras import Camera, OrthographicCamera, Panorama
+from gensat.render.gbuffers import render
 from gensat.render.mesh import joined
-from gensat.render.rays import TERRAIN
+from gensat.render.rays import TERRAIN, WALL
 from gensat.render.splat_raster import rotation_matrices
 from gensat.render.splats import Splats, quats_towards
 from gensat.render.triangles import grid_mesh, scene_points, sphere_mesh
@@ -162,3 +163,21 @@ def test_bad_input_is_one_sentence(splats):
     with pytest.raises(InputError, match="at least one point"):
         Splats.from_points(points.part(points.kinds == 99), 1.0)
     assert (points.kinds == TERRAIN).any()
+
+
+def test_views_agree_with_the_exact_renderer():
+    """The same scene by rays and by splats: sky, kinds of surface, colours and distances."""
+    scene = village()
+    made = Splats.from_scene(scene, 0.25)
+    camera = Camera.looking(
+        FRAME, (1.0, -14.0, 4.0), heading=FRAME.heading(10.0), pitch=-8, fov=70, width=64, height=40
+    )
+    exact, view = render(scene, camera), made.render(camera)
+    side = (exact.kind == WALL) & (exact.index < 0)  # of the block that the scene is cut from
+    both = ~exact.sky & ~view.sky & ~side
+    assert float((exact.sky == view.sky)[~side].float().mean()) > 0.97
+    assert float((exact.classes == view.classes)[both].float().mean()) > 0.95
+    assert float((exact.seen == view.seen)[both].float().mean()) > 0.95
+    assert float((view.distance / exact.distance - 1)[both].abs().median()) < 0.015
+    assert float((view.rgb - exact.rgb)[both].abs().median()) < 0.01
+    assert float((view.normals * exact.normals).sum(-1)[both].median()) > 0.99
