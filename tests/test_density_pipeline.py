@@ -142,6 +142,8 @@ def test_trajectories_of_both_programs(tmp_path):
     plus, plain = read_pixel_path(tmp_path / "plus.csv"), read_pixel_path(tmp_path / "plain.csv")
     assert (plus[0].row, plus[0].col, plus[0].heading) == (20.0, 10.5, 90.0)  # to the right is east
     assert plus[1].heading == pytest.approx(0.0, abs=1e-4) or plus[1].heading == pytest.approx(360.0, abs=1e-4)
+    large = read_pixel_path(tmp_path / "plus.csv", drawn_on=640)
+    assert (large[0].row, large[0].col) == (8.0, 4.2)
     assert plain[0] == plus[0] and plain[1].heading == 190.0
     for text, words in (
         ("a,b\n1,2\n", "columns"),

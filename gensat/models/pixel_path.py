@@ -20,9 +20,14 @@ class PixelPose:
     heading: float
 
 
-def read_pixel_path(path: str | os.PathLike[str]) -> list[PixelPose]:
+def read_pixel_path(path: str | os.PathLike[str], *, drawn_on: int = 256, size: int = 256) -> list[PixelPose]:
     """Read ``w,h,angle`` (Sat2Density++ and Sat3DGen: radians, 0 to the right, growing downwards) or ``x,y,angle``
     (Sat2Density: degrees clockwise from the top).
+
+    Args:
+        path: of the csv file.
+        drawn_on: pixels across the picture that the path was drawn on, such as 640 for tiles of VIGOR.
+        size: pixels across the tile that rows and columns are returned for.
 
     Raises:
         InputError: no such columns, no rows, or values that are no numbers.
@@ -46,5 +51,5 @@ def read_pixel_path(path: str | os.PathLike[str]) -> list[PixelPose]:
         if not all(map(math.isfinite, (across, down, angle))):
             raise InputError(f"line {number} of {path} is not finite; correct it")
         heading = math.degrees(angle) + 90 if names[0] == "w" else angle
-        poses.append(PixelPose(down, across, heading % 360))
+        poses.append(PixelPose(down * size / drawn_on, across * size / drawn_on, heading % 360))
     return poses
