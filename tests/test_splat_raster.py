@@ -1,6 +1,7 @@
 """The rasteriser of Gaussian splats: closed forms, a slow reference, gsplat's own projection, and gsplat itself on a GPU."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from splat_toys import cloud, pinhole, slow_render
 
 from gensat.errors import InputError
+from gensat.render.splat_backend import choose_backend
 from gensat.render.splat_raster import project, rasterize, rotation_matrices, spherical_harmonics
 
 NAMES = ("means", "quats", "scales", "opacities", "colors")
@@ -252,10 +254,28 @@ def test_wrong_arguments_are_one_sentence(changed, words):
         rasterize(**{**one(), **straight(), **changed})
 
 
+def test_gsplat_without_kernels_is_not_chosen(monkeypatch, caplog):
+    """On a machine whose gsplat could not be compiled, CUDA tensors are drawn by our own rasteriser, and it is said once."""
+    from types import SimpleNamespace
+
+    from gensat.render import splat_backend
+
+    for kernels, chosen in ((None, "torch"), (object(), "gsplat")):
+        monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", SimpleNamespace(_C=kernels))
+        monkeypatch.setattr(splat_backend, "find_spec", lambda name: object())
+        splat_backend._gsplat_runs.cache_clear()
+        assert splat_backend.choose_backend("auto", torch.device("cuda")) == chosen
+        assert splat_backend.choose_backend("torch", torch.device("cuda")) == "torch"
+        assert splat_backend.choose_backend("auto", torch.device("cpu")) == "torch"
+    splat_backend._gsplat_runs.cache_clear()
+    assert sum("no compiled kernels" in record.message for record in caplog.records) == 1
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("modes", [{}, {"rasterize_mode": "antialiased"}, {"camera_model": "ortho"}])
 def test_agrees_with_gsplat_on_a_gpu(modes):
-    pytest.importorskip("gsplat")
+    if choose_backend("auto", torch.device("cuda")) == "torch":
+        pytest.skip("gsplat cannot run here")
     splats = {k: v.cuda() for k, v in cloud(400, seed=11).items()}
     camera = {k: v.cuda() if torch.is_tensor(v) else v for k, v in pinhole(96, 64, 70.0).items()}
     made = {b: rasterize(**splats, **camera, render_mode="RGB+ED", backend=b, **modes) for b in ("torch", "gsplat")}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -19,11 +18,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gensat.errors import InputError
+from gensat.render.splat_backend import choose_backend
 
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 RASTERIZE_MODES = ("classic", "antialiased")
 CAMERA_MODELS = ("pinhole", "ortho")
-BACKENDS = ("auto", "torch", "gsplat")
 
 ALPHA_MIN, ALPHA_MAX, STOP = 1 / 255, 0.999, 1e-4
 _LOG_MIN = math.log(ALPHA_MIN)
@@ -111,7 +110,7 @@ def rasterize(
     if sh_degree is not None and (colors.ndim != 3 or colors.shape[1] < (sh_degree + 1) ** 2):
         raise InputError(f"degree {sh_degree} needs colors (n, {(sh_degree + 1) ** 2} or more, 3); lower sh_degree")
     planes = {"near_plane": float(near_plane), "far_plane": float(far_plane), "eps2d": float(eps2d)}
-    if choose_backend(backend, means) == "gsplat":
+    if choose_backend(backend, means.device) == "gsplat":
         from gsplat import rasterization
 
         modes = {"render_mode": render_mode, "rasterize_mode": rasterize_mode, "camera_model": camera_model}
@@ -138,20 +137,6 @@ def rasterize(
         alphas.append(alpha)
         seen.append(found)
     return torch.stack(pictures), torch.stack(alphas), {"backend": "torch", "projected": seen}
-
-
-def choose_backend(backend: str, means: Tensor) -> str:
-    """``torch`` or ``gsplat``, the latter only for CUDA tensors.
-
-    Raises:
-        InputError: an unknown name, or gsplat without CUDA or without the package.
-    """
-    if backend not in BACKENDS:
-        raise InputError(f"backend is {backend!r}; use one of {', '.join(BACKENDS)}")
-    can = means.is_cuda and find_spec("gsplat") is not None
-    if backend == "gsplat" and not can:
-        raise InputError("gsplat needs CUDA tensors and the package gsplat; use backend='torch', which runs everywhere")
-    return "gsplat" if can and backend != "torch" else "torch"
 
 
 def rotation_matrices(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
