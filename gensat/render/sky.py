@@ -162,7 +162,11 @@ class Sky:
         grey = self.overcast(upward)
         if cover == 1 or not clouds:
             return torch.lerp(clear, grey, cover)
-        return torch.lerp(clear, grey, cloud_opacity(upward, cover, self.seed)[..., None])
+        opacity = cloud_opacity(upward, cover, self.seed)[..., None]
+        # A cloud in the sun is a bright diffuser, darker where it is thick.
+        falling = upward.new_tensor(sun_through_air(max(self.elevation, 0.0), self.turbidity)) * self._dusk
+        lit = falling * (0.35 + 0.65 * max(self.to_sun[2], 0.0)) * (0.85 - 0.5 * opacity) / math.pi
+        return torch.lerp(clear, torch.lerp(grey + lit, grey, cover**4), opacity)
 
     def clear(self, upward: Float[Tensor, "*shape 3"]) -> Float[Tensor, "*shape 3"]:
         """Preetham's clear sky; directions at or above the horizon. A sun below the horizon stands at it, dimmed as in twilight."""
