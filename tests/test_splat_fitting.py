@@ -236,6 +236,8 @@ def test_a_recipe_runs_and_goes_on(tmp_path, splats, pipe, method):
     again = train(small_recipe(tmp_path, method=method))
     assert (tmp_path / "run" / "episode-01.ply").stat().st_mtime_ns == before
     assert torch.allclose(load_splats(again.weights).sh, made.sh, atol=1e-4)
+    with pytest.raises(InputError, match="holds a run with views=2"):
+        train(small_recipe(tmp_path, method=method, views=3))
 
 
 def test_bad_input_is_one_sentence(tmp_path, scene, splats, pipe):

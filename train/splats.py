@@ -32,6 +32,7 @@ from .splat_fit import Target, fit, psnr
 from .splat_priors import Refine, Refiner, ScorePrior
 
 METHODS = ("refine", "score")
+_MAY_CHANGE = ("out", "elevations", "radii", "log_every", "tensorboard")
 
 
 def main(arguments: list[str]) -> None:
@@ -107,6 +108,7 @@ def train(recipe: DictConfig) -> Outcome:
     """All episodes of a recipe; the splats are ``out/splats.ply``, those of each episode are kept and a run goes on after the last."""
     _check(recipe)
     out = Path(recipe.out)
+    _require_same(recipe, out)
     splats, kept = _begin(recipe)
     begun = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
@@ -212,6 +214,16 @@ def _extent(splats: Splats) -> tuple[tuple[float, float, float], float]:
 def _picture(splats: Splats, camera: Camera) -> np.ndarray:
     with torch.no_grad():
         return (splats.picture(camera)[0].clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+
+def _require_same(recipe: DictConfig, out: Path) -> None:
+    """A run that goes on has to be the one that lies there, but for how it logs and how far it goes."""
+    if not (out / "recipe.yaml").is_file() or not list(out.glob("episode-*.ply")):
+        return
+    before: Any = OmegaConf.load(out / "recipe.yaml")
+    for name, value in recipe.items():
+        if name not in _MAY_CHANGE and before.get(name) != value:
+            raise InputError(f"{out} holds a run with {name}={before.get(name)}; give that again, or another out")
 
 
 def _check(recipe: DictConfig) -> None:
