@@ -223,7 +223,7 @@ def _require_same(recipe: DictConfig, out: Path) -> None:
     before: Any = OmegaConf.load(out / "recipe.yaml")
     for name, value in recipe.items():
         if name not in _MAY_CHANGE and before.get(name) != value:
-            raise InputError(f"{out} holds a run with {name}={before.get(name)}; give that again, or another out")
+            raise InputError(f"{out} holds a run with {name!s}={before.get(name)}; give that again, or another out")
 
 
 def _check(recipe: DictConfig) -> None:
