@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,13 @@ from torch import Tensor
 from gensat.errors import InputError
 from gensat.render.volume import Integral, integrate, piece_weights
 
+if TYPE_CHECKING:
+    from gensat.render.scene import Scene
+
 NEGLIGIBLE = 1e-6
 """Share of a ray below which a sample's colour is not looked up: 100 of them change a colour by 1e-4 at most, far less in practice."""
 _BLACK = 16.0  # optical thickness beyond which 1e-7 of a ray is left
-_RAYS, _STEPS = 8192, 10  # looked up together: what fits into a processor's cache
+_RAYS, _STEPS = 65536, 10  # looked up together: a few megabytes of points, and few enough calls
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class DensityVolume:
     """
 
     density: Float[Tensor, "levels rows cols"]
-    bounds: tuple[float, float, float, float, float, float]
+    bounds: tuple[float | int, float | int, float | int, float | int, float | int, float | int]
     colours: Float[Tensor, "channels h w"] | None = None
 
     def __post_init__(self) -> None:
@@ -203,6 +207,35 @@ def density_from_heights(
     if softness > 0:
         return solid * torch.sigmoid((heights - low - size / 2) / softness)
     return solid * ((heights - low) / size).clamp(0, 1)
+
+
+def scene_volume(
+    scene: Scene, level_height: float = 0.5, *, solid: float = 50.0, softness: float = 0.0
+) -> DensityVolume:
+    """The density field of a scene: solid up to its surface on the image's grid, with the image as colours.
+
+    Overhangs and what stands under crowns are filled; a cell whose centre lies under a roof is a column up to it. There is
+    one more level below the lowest surface, so that no ray slips through the floor.
+
+    Args:
+        scene: any.
+        level_height: metres of one level.
+        solid: density inside, per metre.
+        softness: see :func:`density_from_heights`.
+
+    Raises:
+        InputError: a level height that is not above 0.
+    """
+    if not level_height > 0:
+        raise InputError(f"level_height is {level_height:g} m; give more than 0")
+    x, y = scene.grid.centres(scene.image.device)
+    heights = scene.surface_at(x.to(scene.image.dtype), y.to(scene.image.dtype))
+    bottom = float(heights.min()) - level_height
+    levels = math.ceil((float(heights.max()) - bottom) / level_height + 1e-6)
+    top = bottom + levels * level_height
+    west, south, east, north = scene.grid.bounds
+    density = density_from_heights(heights, levels, bottom, top, solid=solid, softness=softness)
+    return DensityVolume(density, (west, south, bottom, east, north, top), scene.image.movedim(-1, 0))
 
 
 def heights_from_density(
