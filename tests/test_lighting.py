@@ -1,11 +1,14 @@
 """A light on a rendered scene: shadows as long as they should be, air, and the picture's own colours in the open."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import shapely
 import torch
 
+import gensat
 from gensat.geo.sun import SunPosition
 from gensat.render.cameras import Camera, OrthographicCamera
 from gensat.render.frame import SceneFrame
@@ -35,6 +38,14 @@ def scene():
     )
 
 
+def documented(section):
+    """The Python of a section of docs/ground.md."""
+    text = (Path(__file__).resolve().parents[1] / "docs" / "ground.md").read_text(encoding="utf-8")
+    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    (code,) = re.findall(r"```python\n(.*?)```", body, re.DOTALL)
+    return code
+
+
 def above():
     return OrthographicCamera.above((0.0, 0.0, 50.0), 160, 160, 0.5)
 
@@ -58,6 +69,24 @@ def test_the_shadow_of_a_block(scene, azimuth, elevation):
 def test_open_ground_keeps_the_colour_of_the_image(scene):
     view = render(scene, above(), light=SceneLight(SkyLight(Sky(SunPosition(180, 50))), shadows=True))
     assert torch.allclose(view.rgb[4, 4].mean(), torch.tensor(0.45), atol=0.02) and bool(view.seen[4, 4])
+
+
+def test_the_documented_light_runs(scene):
+    pytest.importorskip("pvlib")
+    names = {"gensat": gensat, "scene": scene, "camera": above(), "render": render}
+    exec(documented("Light"), names)
+    assert names["view"].rgb.shape == (160, 160, 3) and names["sun"].azimuth < 180  # a morning in Virginia
+
+
+@pytest.mark.slow
+def test_the_documented_streets_run(tmp_path, monkeypatch):
+    pytest.importorskip("pvlib")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(documented("Streets"), names)
+    assert (
+        names["view"].rgb.shape == (256, 512, 3) and len(names["views"]) == 4 and (tmp_path / "village.tif").is_file()
+    )
 
 
 def test_fog_hides_what_is_far(scene):

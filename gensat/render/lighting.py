@@ -83,7 +83,7 @@ class SceneLight:
             x, y = (v.to(scene.image) for v in grid.centres())
             ground = scene.height_at(x, y)
             heights = ground.clone()
-            if len(scene.buildings) or scene.terrain.surface == "columns":
+            if len(scene.buildings) or len(scene.objects):
                 heights = scene.surface_at(x, y)
             ground, heights = (torch.nan_to_num(v.float(), neginf=0.0) for v in (ground, heights))
             self._views = {

@@ -223,8 +223,8 @@ def _roof(solids: Solids, number: int, building: Building, z: float | int) -> in
             solids.add(
                 BOX,
                 "stone",
-                (*at, z + building.rise * 0.95),
-                (0.32, 0.4, building.rise * 0.2 + 0.55),
+                (*at, z + (building.rise + 0.9) / 2),
+                (0.32, 0.4, (building.rise + 0.9) / 2),
                 (0.2, 0.12, 0.09),
                 yaw=yaw,
                 land=BUILDING,

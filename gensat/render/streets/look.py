@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gensat.render.gbuffers import Surfels
-from gensat.render.light import Light, shade
+from gensat.render.light import Light, shade, untone
 from gensat.render.lighting import SceneLight
 from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL
 from gensat.render.scene import Scene
@@ -140,7 +140,7 @@ class StreetLight(SceneLight):
     def _object(self, scene: Scene, surfels: Surfels, blur: Tensor) -> Look:
         things, at = scene.objects, surfels.index
         part, seed = part_of(things.label[at])
-        albedo = things.colour[at].clone()
+        albedo = untone(things.colour[at])
         gloss, glow = torch.zeros_like(blur), torch.zeros_like(albedo)
         yaw = torch.deg2rad(things.yaw[at])
         c, s = yaw.cos(), yaw.sin()
@@ -196,10 +196,13 @@ class StreetLight(SceneLight):
 
     def _leaves(self, points: Tensor, colour: Tensor, blur: Tensor, seed: Tensor, unit: Tensor, part: Tensor) -> Tensor:
         clumps = value_noise(points, 0.55, 11)
-        leaves = value_noise(points, 0.17, 12)
-        fine = value_noise(points, 0.07, 13)
+        leaves = value_noise(points, 0.15, 12)
+        fine = ((value_noise(points, 0.06, 13) - 0.5) * 3 + 0.5).clamp(0, 1)
         near = (1 - (blur - 0.03) / 0.12).clamp(0, 1)
-        tone = 0.30 + 1.25 * clumps * (0.35 + 0.9 * leaves) + near * 0.75 * (fine - 0.5)
+        across, up = points[:, 0] * 0.8 + points[:, 1] * 0.6, points[:, 2]
+        photo = texture("hedge", across, up, blur).mean(1)
+        tone = (0.25 + 0.85 * clumps + 0.45 * (leaves - 0.5)) * (0.35 + 0.65 * photo) * (1 + near * 0.9 * (fine - 0.5))
+        tone = 1.35 * tone
         gaps = ((0.34 - clumps * 0.6 - leaves * 0.4) * 5).clamp(0, 0.75)  # dark between the leaves
         depth = 0.72 + 0.28 * unit[:, 2].clamp(-1, 1)
         warm = hashed(seed, 3)[:, None] * points.new_tensor([0.35, 0.12, -0.1]) + 0.9

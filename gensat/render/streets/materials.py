@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from gensat.geo import classes as layout
 from gensat.render.light import decode_srgb
-from gensat.render.streets.noise import fractal, value_noise
+from gensat.render.streets.noise import fractal, hashed, value_noise
 
 TEXTURES = {
     "asphalt": 1.6,
@@ -125,6 +125,16 @@ def _wrapped(pixels: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return upper * (1 - b) + lower * b
 
 
+def _worn(where: Tensor, blur: Tensor, seed: int) -> Tensor:
+    """Repairs and cracks of an old road: rectangles of newer asphalt, and thin dark lines that fade where pixels are larger."""
+    turned = where @ where.new_tensor([[0.8, -0.6], [0.6, 0.8]])
+    cell = (turned / where.new_tensor([5.2, 2.6])).floor().long()
+    mended = hashed(cell[:, 0], cell[:, 1], seed) < 0.05
+    lines = (value_noise(where, 1.9, seed + 17) + 0.22 * value_noise(where, 0.35, seed + 18) - 0.61).abs()
+    cracked = ((fractal(where, 9.0, seed + 19) - 0.5) * 6).clamp(0, 1) * (0.03 / blur).clamp(max=1)
+    return torch.where(mended, 0.74, 1.0) * (1 - 0.5 * cracked * (1 - lines / 0.013).clamp(0, 1))
+
+
 def ground_albedo(
     number: Int[Tensor, " n"], points: Float[Tensor, "n 2"], footprint: Float[Tensor, " n"], seed: int
 ) -> Float[Tensor, "n 3"]:
@@ -140,5 +150,7 @@ def ground_albedo(
             detail = 0.55 * detail + 0.45 * texture(material.texture, turned[:, 0], turned[:, 1], blur * 0.34)
         patches = fractal(where, 6.0, seed + one) + 0.5 * value_noise(where, 1.1, seed + 7 + one) - 0.75
         brightness = (1 + material.contrast * (detail - 1)) * (1 + 2 * material.patches * patches)[:, None]
+        if material.texture == "asphalt" and material.land == layout.ROAD:
+            brightness = brightness * _worn(where, blur, seed)[:, None]
         result = result.index_copy(0, chosen, where.new_tensor(material.colour) * brightness.clamp(min=0.05))
     return result

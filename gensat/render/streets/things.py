@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from gensat.geo import classes as layout
+from gensat.render.light import tone_map
 from gensat.render.objects import BOX, CONE, ELLIPSOID, GABLE, HIP, Objects
 from gensat.render.streets.plan import Item
 
@@ -99,7 +100,7 @@ class Solids:
             yaw=real[:, 7].contiguous(),
             taper=real[:, 8].contiguous(),
             classes=whole[:, 1].contiguous(),
-            colour=real[:, 10:13].contiguous(),
+            colour=tone_map(real[:, 10:13]),  # objects have display values
             label=whole[:, 2].contiguous(),
         )
 
