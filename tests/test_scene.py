@@ -236,6 +236,26 @@ def test_standing_on_a_surface_model_with_classes():
     assert (view.kind[20:30, 20:30] == ROOF).all() and (view.index[20:30, 20:30] == -1).all()
 
 
+def test_standing_on_a_surface_model_without_classes():
+    """A block of 20 m is no place to stand, a slope of 20 percent is; nor is the bed of a pond."""
+    grid = Grid.centred(80, 90, 2.0)
+    _, y = grid.centres()
+    heights = (0.2 * y).float()
+    heights[40:50, 20:32] += 20
+    dry = torch.full((80, 90), torch.nan)
+    dry[60:70, 60:70] = heights[60:70, 60:70].max() + 1
+    scene = village(80, 90, buildings=Prisms.none(), terrain=HeightField(heights, grid, "columns"), water=None)
+    scene = replace(scene, provenance={"geometry": "surface model"}, water=dry)
+    cx, cy = grid.centres()
+    for row, column in ((10, 10), (5, 60), (39, 25), (70, 5)):
+        scene.stand((float(cx[row, column]), float(cy[row, column])))
+    with pytest.raises(InputError, match="on or in a building or tree; the nearest open ground is lon=") as error:
+        scene.stand((float(cx[45, 24]), float(cy[45, 24])))
+    assert ", 10.0 m away" in str(error.value)  # five cells to the west
+    wet = scene.stand((float(cx[65, 65]), float(cy[65, 65])), 1.0)
+    assert wet[2] == pytest.approx(float(dry[65, 65]) + 1)
+
+
 def test_views_are_saved_with_their_place(tmp_path):
     scene = village()
     view = render(scene, Panorama.looking(FRAME, scene.stand((6.0, -28.0)), heading=33, width=64, height=32))

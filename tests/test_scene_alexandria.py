@@ -69,7 +69,8 @@ def test_skylines_of_the_surface_model(dsm):
     draw = np.random.default_rng(1)
     left, bottom, right, top = grid.bounds
     for _ in range(20):
-        eye = np.array(dsm.stand((draw.uniform(left + 60, right - 60), draw.uniform(bottom + 60, top - 60))))
+        x, y = draw.uniform(left + 60, right - 60), draw.uniform(bottom + 60, top - 60)
+        eye = np.array(dsm.stand(dsm._nearest_open(x, y) or (x, y)))
         azimuths = draw.uniform(0, 360, 8)
         towards = torch.tensor(directions(azimuths[:, None], elevations), dtype=torch.float32)
         hit = dsm.cast(Rays(torch.tensor(eye, dtype=torch.float32).expand_as(towards), towards)).hit.numpy()

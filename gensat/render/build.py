@@ -28,7 +28,7 @@ from gensat.render.grid import Grid
 from gensat.render.heightfield import HeightField
 from gensat.render.objects import Objects
 from gensat.render.prisms import Prisms
-from gensat.render.scene import Scene
+from gensat.render.scene import SURFACE_MODEL, Scene
 from gensat.types import GeoImage
 
 Path_: TypeAlias = str | os.PathLike[str]
@@ -65,7 +65,7 @@ def scene_from_dsm(
     heights, notes = _heights(dsm, canvas, unit)
     rim = np.concatenate([heights[0], heights[-1], heights[:, 0], heights[:, -1]])
     frame, grid, field = _ground(canvas, heights, surface, float(np.percentile(rim, _LOW)))
-    return _scene(picture, canvas, frame, grid, field, Prisms.none(), classes, notes, "surface model")
+    return _scene(picture, canvas, frame, grid, field, Prisms.none(), classes, notes, SURFACE_MODEL)
 
 
 def scene_from_terrain(

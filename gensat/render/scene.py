@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import shapely
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.ndimage import grey_opening
 from torch import Tensor
 
 from gensat.errors import InputError, require_number
@@ -23,8 +25,12 @@ from gensat.render.prisms import Prisms
 from gensat.render.rays import OBJECT, ROOF, SKY, TERRAIN, WALL, Hits, Rays
 from gensat.types import Place
 
+SURFACE_MODEL = "surface model"
+"""``provenance["geometry"]`` of a scene whose terrain holds buildings and trees."""
+
 _CHUNK = 2**18  # rays cast at a time
 _CLEAR = 1.0  # metres from a wall at which one is told to stand
+_WIDEST, _RAISED = 60.0, 3.0  # metres: on a surface model, what is narrower and higher than this is no ground
 _WET = 0.01  # metres from the water surface that are still water
 
 
@@ -162,7 +168,7 @@ class Scene:
     def ceiling(self) -> float:
         """Local z above which there is nothing."""
         heights = [self.terrain.heights, self.buildings.top, self.objects.centre[:, 2] + self.objects.half[:, 2]]
-        known = [v[torch.isfinite(v)] for v in (*heights, *([] if self.water is None else [self.water]))]
+        known = [v.detach()[torch.isfinite(v)] for v in (*heights, *([] if self.water is None else [self.water]))]
         edge = self.terrain.beyond if isinstance(self.terrain.beyond, float | int) else -math.inf
         return max([float(v.max()) for v in known if v.numel()] + [edge])
 
@@ -190,15 +196,16 @@ class Scene:
         return torch.where(hits.kind == SKY, 0, found)
 
     def stand(self, where: Place | Sequence[float | int], eye: float | int = EYE) -> tuple[float, float, float]:
-        """Local (x, y, z) of an eye above the ground at a place.
+        """Local (x, y, z) of an eye above the ground, or the water, at a place.
 
         Args:
             where: a Place, or local (x, y) in metres.
             eye: metres above the ground, above 0.
 
         Raises:
-            InputError: the point lies outside the image or inside a building (the message says where the nearest open
-                ground is), the ground there is unknown, or ``eye`` is not above 0.
+            InputError: the point lies outside the image or inside a building (on a surface model: on anything that is
+                narrower than 60 m and higher than 3 m; the message says where the nearest open ground is), the ground
+                there is unknown, or ``eye`` is not above 0.
         """
         if not 0 < require_number(eye, "eye height") < math.inf:
             raise InputError(f"eye height {eye:g} m is not above the ground; give metres above 0, such as {EYE:g}")
@@ -212,8 +219,9 @@ class Scene:
             )
         free = self._nearest_open(x, y)
         if free is not None:
+            what = "on or in a building or tree" if self._is_surface_model else "inside a building"
             raise InputError(
-                f"{self._name(x, y)} lies inside a building; the nearest open ground is {self._name(*free)}, "
+                f"{self._name(x, y)} lies {what}; the nearest open ground is {self._name(*free)}, "
                 f"{math.hypot(free[0] - x, free[1] - y):.1f} m away: stand there"
             )
         at = (torch.tensor(v, dtype=torch.float64) for v in (x, y))
@@ -222,6 +230,10 @@ class Scene:
             raise InputError(
                 f"the height of the ground at {self._name(x, y)} is not known; give heights without a hole"
             )
+        surface: HeightField | None = self._water  # type: ignore[attr-defined]
+        if surface is not None:
+            level = float(surface.height_at(torch.tensor(x).double(), torch.tensor(y).double()))
+            ground = max(ground, level) if math.isfinite(level) else ground
         return x, y, ground + eye
 
     def _name(self, x: float, y: float) -> str:
@@ -241,13 +253,33 @@ class Scene:
             outline = shapely.intersection(walls.boundary, shapely.box(*self.grid.bounds))
             near = shapely.get_coordinates(shapely.shortest_line(point, outline))
             return (float(near[1, 0]), float(near[1, 1])) if len(near) else None
-        here = self.class_at(torch.tensor(x), torch.tensor(y))
-        if self.terrain.surface != "columns" or int(here) != BUILDING:
+        blocked = self._blocked()
+        row, column = (int(v) for v in self.grid.pixels(torch.tensor(x), torch.tensor(y)))
+        row, column = min(row, self.grid.rows - 1), min(column, self.grid.columns - 1)
+        if blocked is None or not blocked[row, column]:
             return None
-        cx, cy = (v.to(self.classes.device) for v in self.grid.centres())
-        away = torch.where(self.classes == BUILDING, torch.inf, torch.hypot(cx - x, cy - y))
+        cx, cy = self.grid.centres()
+        away = torch.where(blocked, torch.inf, torch.hypot(cx - x, cy - y))
         nearest = int(away.argmin())
         return (float(cx.flatten()[nearest]), float(cy.flatten()[nearest])) if torch.isfinite(away).any() else None
+
+    def _blocked(self) -> Tensor | None:
+        """Pixels of a bare surface model on which nobody stands: class building, or high above what lies around; on the CPU."""
+        if self.terrain.grid != self.grid or not (self.terrain.surface == "columns" or self._is_surface_model):
+            return None
+        blocked = self.classes.cpu() == BUILDING
+        if self._is_surface_model:
+            heights = self.terrain.heights.detach().cpu().double().numpy()
+            # An opening takes away what is narrower than its window and leaves slopes as they are, if they go on outside.
+            window = max(3, 2 * int(_WIDEST / self.grid.step / 2) + 1)
+            around = np.pad(heights, window, mode="reflect", reflect_type="odd")
+            ground = grey_opening(around, size=(window, window))[window:-window, window:-window]
+            blocked |= torch.from_numpy(heights - ground > _RAISED)
+        return blocked
+
+    @property
+    def _is_surface_model(self) -> bool:
+        return self.provenance.get("geometry") == SURFACE_MODEL
 
 
 def _at_least_single(rays: Rays) -> Rays:
