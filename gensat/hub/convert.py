@@ -48,7 +48,7 @@ def read_model(source: str | os.PathLike[str], *, variant: str | None = None, li
     Args:
         source: file, or folder with one file of weights (and its ``generator_config.json``, if there is one).
         variant: the data set it was trained on, where the tensors do not tell: cvact, cvusa, vigor.
-        licence: of these weights; by default that they are under the terms of their authors.
+        licence: of these weights; by default what their authors say.
 
     Raises:
         ModelError: it is damaged, unknown, or does not fit the network that it looks like.
@@ -61,9 +61,7 @@ def read_model(source: str | os.PathLike[str], *, variant: str | None = None, li
         tensors = flattened(values, reader.key)
         if reader.recognises(tensors):
             settings = _settings(file.parent / "generator_config.json")
-            return reader.read(
-                tensors, settings, variant or _named(file), licence or "of its authors; see their repository"
-            )
+            return reader.read(tensors, settings, variant or _named(file), licence or reader.licence)
     known = ", ".join(reader.name for reader in READERS)
     raise ModelError(f"{file} holds none of the models that can be converted ({known}); check the file")
 

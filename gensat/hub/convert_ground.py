@@ -45,12 +45,14 @@ class Reader:
         name: as its authors call it.
         key: of the checkpoint under which its tensors stand, if they are not at the top.
         marks: names of tensors that only it has.
+        licence: what its authors say of the weights.
         read: tensors, settings, variant and licence to the network.
     """
 
     name: str
     key: str | None
     marks: tuple[str, ...]
+    licence: str
     read: Callable[[Tensors, Mapping[str, Any], str | None, str], Converted]
 
     def recognises(self, tensors: Tensors) -> bool:
@@ -227,8 +229,15 @@ READERS = (
         "Sat2Density",
         "netG",
         ("depth_model.up_end.layers.conv.weight", "denoise_model.fc_z_cond.weight"),
+        "not stated by its authors (no licence file; parts of their program are NVIDIA Source Code Licence-NC)",
         read_sat2density,
     ),
-    Reader("Sat2Density++", None, ("mlp.net1_density.weight", "sky_img_mapping.embed.weight"), read_sat2density_plus),
+    Reader(
+        "Sat2Density++",
+        None,
+        ("mlp.net1_density.weight", "sky_img_mapping.embed.weight"),
+        "MIT by its authors' page (StyleGAN parts of their program are NVIDIA's, non-commercial)",
+        read_sat2density_plus,
+    ),
 )
 """Readers in the order in which they are tried."""
