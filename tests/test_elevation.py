@@ -266,6 +266,18 @@ def test_scene_from_heights(tmp_path):
     assert bare.terrain.surface == "bilinear" and bare.terrain.beyond == "edge"
 
 
+def test_columns_of_a_coarser_surface_model_keep_their_walls(tmp_path):
+    """Under an image of half the cell, each cell becomes four columns of its height: nothing in between."""
+    heights = np.where(np.random.default_rng(0).random((20, 25)) < 0.3, 20.0, 3.0)
+    dsm = write(tmp_path / "dsm.tif", heights)
+    scene = Scene.from_dsm(image(gsd=1.0, width=50, height=40), dsm)
+    local = scene.terrain.heights.numpy() + scene.frame.origin[2]
+    assert np.array_equal(local, np.kron(heights, np.ones((2, 2))))
+    assert any("laid cell by cell from EPSG:32618, 2 metre a cell" in note for note in scene.provenance["notes"])
+    smooth = Scene.from_dsm(image(gsd=1.0, width=50, height=40), dsm, surface="bilinear").terrain.heights.numpy()
+    assert ((smooth > 1) & (smooth < 16)).mean() > 0.3
+
+
 def test_an_image_without_a_georeference_needs_its_scale(tmp_path):
     loose = GeoImage(np.zeros((40, 50, 3), np.uint8))
     with pytest.raises(InputError, match="give --gsd in metres per pixel"):

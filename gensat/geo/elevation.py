@@ -138,8 +138,8 @@ class HeightMap:
         note = f"{count} cells of {name} ({100 * count / holes.size:.2g} percent) were holes and are interpolated"
         return replace(self, heights=heights, filled=self.filled + count, notes=(*self.notes, note))
 
-    def on(self, canvas: Canvas, name: str = "the heights") -> HeightMap:
-        """The heights on the grid of a canvas, bilinear, without holes.
+    def on(self, canvas: Canvas, name: str = "the heights", *, nearest: bool = False) -> HeightMap:
+        """The heights on the grid of a canvas, without holes: bilinear, or the nearest cell's, which keeps walls upright.
 
         What the file does not cover of the canvas takes the nearest height, and is counted and noted. On a canvas that
         lies on no place the heights must have its size and are used cell by cell.
@@ -172,10 +172,11 @@ class HeightMap:
                 dst_transform=canvas.transform,
                 dst_crs=_rasterio(canvas.crs),
                 dst_nodata=np.nan,
-                resampling=Resampling.bilinear,
+                resampling=Resampling.nearest if nearest else Resampling.bilinear,
             )
             step = abs(source.transform.a)
-            notes.append(f"{name} were resampled from {crs_name(source.crs)}, {step:.6g} {_unit_of(source.crs)} a cell")
+            how = "laid cell by cell" if nearest else "resampled"
+            notes.append(f"{name} were {how} from {crs_name(source.crs)}, {step:.6g} {_unit_of(source.crs)} a cell")
         outside = np.isnan(heights)
         if outside.all():
             theirs = lonlat_bounds(source.crs, source.transform, *source.heights.shape)

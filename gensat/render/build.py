@@ -52,7 +52,7 @@ def scene_from_dsm(
     Args:
         image: as seen from above; metric CRS, or none together with ``gsd``.
         dsm: heights of the uppermost surface; brought onto the grid of the image.
-        surface: ``"columns"``: flat cells with vertical walls; ``"bilinear"``: smooth.
+        surface: ``"columns"``: flat cells with vertical walls, each pixel as high as the nearest cell; ``"bilinear"``: smooth.
         classes: layout of the place, anything :func:`gensat.geo.layout.load_layout` reads; default unknown.
         gsd: metres per pixel of an image without a georeference.
         unit: of the heights, if the file does not say it or says it wrongly.
@@ -62,7 +62,7 @@ def scene_from_dsm(
             :func:`gensat.geo.layout.load_layout` refuse.
     """
     picture, canvas = _canvas(image, gsd)
-    heights, notes = _heights(dsm, canvas, unit)
+    heights, notes = _heights(dsm, canvas, unit, nearest=surface == "columns")
     rim = np.concatenate([heights[0], heights[-1], heights[:, 0], heights[:, -1]])
     frame, grid, field = _ground(canvas, heights, surface, float(np.percentile(rim, _LOW)))
     return _scene(picture, canvas, frame, grid, field, Prisms.none(), classes, notes, SURFACE_MODEL)
@@ -142,7 +142,9 @@ def _canvas(image: GeoImage | Path_, gsd: float | int | None) -> tuple[GeoImage,
     return picture, canvas
 
 
-def _heights(source: Heights | float | int, canvas: Canvas, unit: str | None) -> tuple[np.ndarray, list[str]]:
+def _heights(
+    source: Heights | float | int, canvas: Canvas, unit: str | None, *, nearest: bool = False
+) -> tuple[np.ndarray, list[str]]:
     if isinstance(source, float | int):
         if not math.isfinite(source):
             raise InputError(f"ground height {source} is not finite; give metres")
@@ -150,7 +152,7 @@ def _heights(source: Heights | float | int, canvas: Canvas, unit: str | None) ->
         return level, ["no terrain was given; the ground is a level plane"]
     name = "the heights" if isinstance(source, HeightMap) else f"heights {Path(source).name}"
     read = source if isinstance(source, HeightMap) else HeightMap.open(source, unit=unit)
-    laid = read.on(canvas, name)
+    laid = read.on(canvas, name, nearest=nearest)
     return laid.heights, list(laid.notes)
 
 
