@@ -10,6 +10,8 @@ import torch
 from gensat.errors import InputError
 from gensat.geo.classes import BUILDING, ROAD, WATER, WOODLAND
 from gensat.render.cameras import OrthographicCamera
+from gensat.render.environment import PanoramaLight
+from gensat.render.equirect import equirect_directions
 from gensat.render.gbuffers import render
 from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL
 from gensat.render.streets.materials import MATERIALS, NAMES
@@ -121,6 +123,21 @@ def test_one_looks_the_same_from_two_places(street):
     straight = type(one)(**{**one.__dict__, "directions": -one.normals, "distance": one.distance * 0 + 3})
     assert torch.equal(street.light.look(street.scene, other).albedo, street.light.look(street.scene, straight).albedo)
     assert second.width == 48
+
+
+def test_a_street_in_the_light_of_a_panorama(street, view):
+    """A bright band in the west lights western walls more than eastern ones; depth does not change."""
+    x, _, z = equirect_directions(32, 64).unbind(-1)
+    west = PanoramaLight((0.2 + 3 * ((x < -0.8) & (z > 0)).float())[..., None].expand(-1, -1, 3))
+    lit = street.lit_by(west, key=1.0).view(view.camera)
+    assert (
+        torch.equal(lit.distance, view.distance)
+        and torch.isfinite(lit.rgb).all()
+        and not torch.equal(lit.rgb, view.rgb)
+    )
+    ambient = west.ambient(torch.tensor([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
+    assert ambient[0, 0] > 1.5 * ambient[1, 0]
+    assert west.sun_direction is None
 
 
 def test_a_seed_gives_the_same_bytes():

@@ -20,6 +20,7 @@ from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL
 from gensat.render.scene import Scene
 from gensat.render.streets.facade_styles import COLUMNS, Walls
 from gensat.render.streets.facades import Look, facade
+from gensat.render.streets.masonry import wall_albedo
 from gensat.render.streets.materials import MATERIALS, NAMES, texture
 from gensat.render.streets.noise import between, fractal, hashed, stripes, value_noise
 from gensat.render.streets.surface import Surface
@@ -168,12 +169,13 @@ class StreetLight(SceneLight):
                 )
         some = torch.nonzero(of("tile"))[:, 0]
         if len(some):
-            wall = (facing[some, 2].abs() < 0.05)[:, None]  # the triangle of a gable
-            first = COLUMNS.index("red")
-            plain = self.walls.building[seed[some], first : first + 3] * 0.95
-            albedo[some] = torch.where(
-                wall, plain, _tiles(own[some], facing[some], albedo[some], blur[some], seed[some])
-            )
+            albedo[some] = _tiles(own[some], facing[some], albedo[some], blur[some], seed[some])
+            gable = some[facing[some, 2].abs() < 0.05]  # the triangle at its end is of the wall below
+            row, first = self.walls.building[seed[gable]], COLUMNS.index("red")
+            span = torch.full_like(blur[gable], 3.0)
+            kind, base = row[:, COLUMNS.index("wall")].long(), row[:, first : first + 3]
+            height = surfels.points[gable, 2]
+            albedo[gable] = wall_albedo(kind, base, own[gable, 1], height, span, span, blur[gable], seed[gable])
         some = torch.nonzero(of("sheet", "container"))[:, 0]
         if len(some):
             across = torch.where(facing[some, 0].abs() > facing[some, 1].abs(), own[some, 1], own[some, 0])

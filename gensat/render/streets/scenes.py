@@ -25,7 +25,7 @@ from gensat.render.cameras import EYE, Camera, OrthographicCamera, Panorama
 from gensat.render.frame import SceneFrame
 from gensat.render.gbuffers import render
 from gensat.render.grid import Grid
-from gensat.render.light import SkyLight
+from gensat.render.light import Light, SkyLight
 from gensat.render.scene import Scene
 from gensat.render.streets.blocks import fill
 from gensat.render.streets.build import build_scene
@@ -159,6 +159,18 @@ class Street:
         scene = replace(built.scene, image=picture.rgb.clamp(0, 1), provenance=provenance)
         light.remember(scene, clear.sky_view(built.scene))
         return cls(plan, scene, place, moment, air, light, picture.classes)
+
+    def lit_by(self, light: Light, key: float | int = 1.0) -> Street:
+        """The same street in another light, such as a :class:`~gensat.render.environment.PanoramaLight`; its satellite image stays as it is.
+
+        Args:
+            light: sun and sky; of a panorama, what stands above the horizon is seen behind the street.
+            key: exposure, see :func:`gensat.render.light.exposure`.
+        """
+        old = self.light
+        new = StreetLight(light, old.ground, old.walls, old.roofs, self.weather, seed=old.seed, key=key)
+        new.remember(self.scene, old.sky_view(self.scene))
+        return replace(self, light=new)
 
     def satellite(self, size: int = SIZE) -> GeoImage:
         """The middle of the image from above: ``size`` x ``size`` pixels of 0.5 m, uint8, in the UTM zone of the place."""
