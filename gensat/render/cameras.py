@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gensat.errors import InputError, require_number
 from gensat.render.frame import SceneFrame
+from gensat.render.poses import centre_of, checked_pose, pose_of, rotation, to_camera
 from gensat.render.rays import Rays
 from gensat.types import Place
 
@@ -61,7 +62,7 @@ class Camera:
         _require_size(self.width, self.height)
         if not (self.fx > 0 and self.fy > 0 and np.isfinite([self.fx, self.fy, self.cx, self.cy]).all()):
             raise InputError(f"focal lengths {self.fx}, {self.fy} are not above 0; give them in pixels")
-        object.__setattr__(self, "pose", _checked_pose(self.pose))
+        object.__setattr__(self, "pose", checked_pose(self.pose))
 
     @classmethod
     def looking(
@@ -98,14 +99,14 @@ class Camera:
         if not 0 < require_number(fov, "fov") < 180:
             raise InputError(f"field of view {fov:g} is not between 0 and 180 degrees; use --panorama for all around")
         position = _position(frame, where, ground, eye)
-        turn = _rotation(frame.azimuth(heading, position[0], position[1]), pitch, roll)
+        turn = rotation(frame.azimuth(heading, position[0], position[1]), pitch, roll)
         focal = width / 2 / math.tan(math.radians(fov) / 2)
-        return cls(width, height, focal, focal, width / 2, height / 2, _pose(turn, position))
+        return cls(width, height, focal, focal, width / 2, height / 2, pose_of(turn, position))
 
     @property
     def position(self) -> Float[np.ndarray, " 3"]:
         """Local (x, y, z) of the eye."""
-        return _centre(self.pose)
+        return centre_of(self.pose)
 
     @property
     def intrinsics(self) -> Float[np.ndarray, "3 3"]:
@@ -128,7 +129,7 @@ class Camera:
 
     def project(self, points: Float[Tensor, "*shape 3"]) -> Projected:
         """Points of the scene frame to pixels."""
-        seen = _to_camera(self.pose, points)
+        seen = to_camera(self.pose, points)
         z = seen[..., 2]
         safe = torch.where(z > 1e-9, z, torch.ones_like(z))
         u, v = seen[..., 0] / safe * self.fx + self.cx, seen[..., 1] / safe * self.fy + self.cy
@@ -159,7 +160,7 @@ class OrthographicCamera:
         _require_size(self.width, self.height)
         if not (self.gsd > 0 and math.isfinite(self.gsd)):
             raise InputError(f"gsd {self.gsd} is not above 0; give metres per pixel")
-        object.__setattr__(self, "pose", _checked_pose(self.pose))
+        object.__setattr__(self, "pose", checked_pose(self.pose))
 
     @classmethod
     def above(cls, centre: Point, width: int, height: int, gsd: Number) -> OrthographicCamera:
@@ -171,7 +172,7 @@ class OrthographicCamera:
             height: rows.
             gsd: metres per pixel.
         """
-        return cls(width, height, gsd, _pose(_rotation(0.0, -90.0, 0.0), np.asarray(centre, np.float64)))
+        return cls(width, height, gsd, pose_of(rotation(0.0, -90.0, 0.0), np.asarray(centre, np.float64)))
 
     @classmethod
     def looking(
@@ -187,13 +188,13 @@ class OrthographicCamera:
         height: int = 512,
     ) -> OrthographicCamera:
         """Oblique view whose centre looks at local ``at`` (x, y, z) from ``distance`` metres away."""
-        turn = _rotation(frame.azimuth(heading, at[0], at[1]), pitch, 0.0)
-        return cls(width, height, gsd, _pose(turn, np.asarray(at, np.float64) - distance * turn[2]))
+        turn = rotation(frame.azimuth(heading, at[0], at[1]), pitch, 0.0)
+        return cls(width, height, gsd, pose_of(turn, np.asarray(at, np.float64) - distance * turn[2]))
 
     @property
     def position(self) -> Float[np.ndarray, " 3"]:
         """Local (x, y, z) of the middle of the plane the rays begin in."""
-        return _centre(self.pose)
+        return centre_of(self.pose)
 
     def rays(self, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Rays:
         """Rays (h, w) through the centres of the pixels."""
@@ -212,7 +213,7 @@ class OrthographicCamera:
 
     def project(self, points: Float[Tensor, "*shape 3"]) -> Projected:
         """Points of the scene frame to pixels."""
-        seen = _to_camera(self.pose, points)
+        seen = to_camera(self.pose, points)
         u, v = seen[..., 0] / self.gsd + self.width / 2, seen[..., 1] / self.gsd + self.height / 2
         inside = (seen[..., 2] >= 0) & (u >= 0) & (u < self.width) & (v >= 0) & (v < self.height)
         return torch.stack([u, v], dim=-1), seen[..., 2], inside
@@ -329,41 +330,3 @@ def _position(frame: SceneFrame, where: Place | Point, ground: Number, eye: Numb
     if position.shape != (3,) or not np.isfinite(position).all():
         raise InputError(f"{where!r} is no point of the scene; give a Place or finite local (x, y, z) in metres")
     return position
-
-
-def _rotation(azimuth: Number, pitch: Number, roll: Number) -> np.ndarray:
-    """Rows right, down, ahead of a camera, in the scene frame."""
-    if not all(map(math.isfinite, (azimuth, pitch, roll))) or not -90 <= pitch <= 90:
-        raise InputError(f"pitch {pitch:g} is outside -90 to 90; give degrees up, and a finite heading and roll")
-    a, p, r = (math.radians(v) for v in (azimuth, pitch, roll))
-    ahead = np.array([math.sin(a) * math.cos(p), math.cos(a) * math.cos(p), math.sin(p)])
-    right = np.array([math.cos(a), -math.sin(a), 0.0])
-    down = np.cross(ahead, right)
-    right, down = math.cos(r) * right + math.sin(r) * down, math.cos(r) * down - math.sin(r) * right
-    return np.stack([right, down, ahead])
-
-
-def _pose(turn: np.ndarray, position: np.ndarray) -> np.ndarray:
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = turn, -turn @ position
-    return pose
-
-
-def _centre(pose: np.ndarray) -> np.ndarray:
-    return -pose[:3, :3].T @ pose[:3, 3]
-
-
-def _checked_pose(pose: Any) -> np.ndarray:
-    pose = np.asarray(pose, dtype=np.float64)
-    if pose.shape != (4, 4) or not np.isfinite(pose).all():
-        raise InputError(f"pose has shape {pose.shape}; give 4 x 4 finite numbers, world to camera")
-    turn = pose[:3, :3]
-    rigid = np.allclose(turn @ turn.T, np.eye(3), atol=1e-5) and np.linalg.det(turn) > 0
-    if not rigid or not np.allclose(pose[3], (0, 0, 0, 1)):
-        raise InputError("pose is no rigid motion; give rotation and translation, world to camera, x right y down")
-    return pose
-
-
-def _to_camera(pose: np.ndarray, points: Tensor) -> Tensor:
-    turn, centre = (points.new_tensor(v, dtype=torch.float64) for v in (pose[:3, :3], _centre(pose)))
-    return ((points.double() - centre) @ turn.T).to(points.dtype)
