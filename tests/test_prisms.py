@@ -109,6 +109,21 @@ def test_gradients_of_prisms():
     assert torch.autograd.gradcheck(of, (tops,), atol=1e-5)
 
 
+def test_gradients_of_walls():
+    prisms = town()
+    origins = torch.tensor([[-20.0, 0.3, 1.0], [8.0, -9.0, 2.0], [25.0, 7.0, 3.0]], dtype=D)
+    aims = torch.tensor([[0.0, 0.7, 3.0], [14.0, 1.0, 3.0], [11.0, 6.0, 4.0]], dtype=D)
+    rays = Rays(origins, torch.nn.functional.normalize(aims - origins, dim=1))
+    edges = prisms.edges.clone().requires_grad_()
+
+    def of(edges):
+        return Prisms(prisms.footprints, prisms.top, prisms.base, edges, prisms.owner, prisms.along).cast(rays).t
+
+    hits = prisms.cast(rays)
+    assert (hits.kind == WALL).all() and len(hits.edge.unique()) == 3
+    assert torch.autograd.gradcheck(of, (edges,), atol=1e-5)
+
+
 def test_over_names_the_building():
     x, y = torch.tensor([0.0, -4.0, 11.0, 17.0, 17.0, 40.0]), torch.tensor([0.0, 0.0, 8.0, 8.0, 1.0, 0.0])
     assert town(torch.float32).over(x, y).tolist() == [-1, 0, 1, -1, 1, -1]

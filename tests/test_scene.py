@@ -282,6 +282,19 @@ def test_half_precision_rays_are_cast_in_single():
     assert half.t.dtype == torch.float32 and (half.kind == SKY).any() and (half.kind == WALL).any()
 
 
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_view():
+    scene = village()
+    eye = scene.stand((6.0, -28.0))
+    camera = Panorama.looking(FRAME, eye, heading=300, width=256, height=128)
+    here, there = render(scene, camera), render(scene.to("cuda"), camera)
+    assert scene.to("cuda").stand((6.0, -28.0)) == pytest.approx(eye)
+    assert (here.kind == there.kind.cpu()).float().mean() > 0.999
+    near = ~here.sky & (here.kind == there.kind.cpu())
+    assert ((here.distance - there.distance.cpu()).abs()[near] < 0.01).float().mean() > 0.999
+    assert (here.rgb - there.rgb.cpu()).abs()[near].median() < 1e-4
+
+
 def test_bad_scenes():
     scene = village()
     with pytest.raises(InputError, match="are not on"):

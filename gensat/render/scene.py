@@ -224,15 +224,15 @@ class Scene:
                 f"{self._name(x, y)} lies {what}; the nearest open ground is {self._name(*free)}, "
                 f"{math.hypot(free[0] - x, free[1] - y):.1f} m away: stand there"
             )
-        at = (torch.tensor(v, dtype=torch.float64) for v in (x, y))
-        ground = float(self.height_at(*at))
+        at = torch.tensor([x, y], dtype=torch.float64, device=self.terrain.heights.device)
+        ground = float(self.height_at(at[0], at[1]))
         if not math.isfinite(ground):
             raise InputError(
                 f"the height of the ground at {self._name(x, y)} is not known; give heights without a hole"
             )
         surface: HeightField | None = self._water  # type: ignore[attr-defined]
         if surface is not None:
-            level = float(surface.height_at(torch.tensor(x).double(), torch.tensor(y).double()))
+            level = float(surface.height_at(at[0], at[1]))
             ground = max(ground, level) if math.isfinite(level) else ground
         return x, y, ground + eye
 
