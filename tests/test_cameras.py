@@ -104,6 +104,8 @@ def test_float32_rays_keep_their_precision_far_from_the_axes():
     [
         (lambda: Camera.looking(NOWHERE, (0, 0, 0), fov=180), "field of view 180"),
         (lambda: Camera.looking(NOWHERE, (0, 0, 0), pitch=95), "pitch 95"),
+        (lambda: Camera.looking(NOWHERE, (0, 0, 0), heading=math.nan), "heading or roll is not a finite"),
+        (lambda: Panorama.looking(NOWHERE, (0, 0, 0), heading=math.inf), "heading is not a finite"),
         (lambda: Camera.looking(NOWHERE, (0, 0)), "no point of the scene"),
         (lambda: Camera.looking(NOWHERE, (0, 0, math.nan)), "no point of the scene"),
         (lambda: Camera.looking(NOWHERE, Place(0, 0)), "on no place"),

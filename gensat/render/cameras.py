@@ -247,7 +247,9 @@ class Panorama:
     def __post_init__(self) -> None:
         _require_size(self.width, self.height)
         position = np.asarray(self.position, dtype=np.float64)
-        if position.shape != (3,) or not np.isfinite([*position, self.azimuth]).all():
+        if not math.isfinite(self.azimuth):
+            raise InputError("heading is not a finite number; give degrees")
+        if position.shape != (3,) or not np.isfinite(position).all():
             raise InputError(f"position {self.position} is not (x, y, z) in metres; give three finite numbers")
         if not -90 <= self.elevation_min < self.elevation_max <= 90:
             raise InputError(

@@ -24,8 +24,10 @@ def rotation(azimuth: float | int, pitch: float | int, roll: float | int) -> Flo
     Raises:
         InputError: a pitch out of range, or anything that is not finite.
     """
-    if not all(map(math.isfinite, (azimuth, pitch, roll))) or not -90 <= pitch <= 90:
-        raise InputError(f"pitch {pitch:g} is outside -90 to 90; give degrees up, and a finite heading and roll")
+    if not (math.isfinite(azimuth) and math.isfinite(roll)):
+        raise InputError("heading or roll is not a finite number; give degrees")
+    if not -90 <= pitch <= 90:
+        raise InputError(f"pitch {pitch:g} is outside -90 to 90; give degrees up")
     a, p, r = (math.radians(v) for v in (azimuth, pitch, roll))
     ahead = np.array([math.sin(a) * math.cos(p), math.cos(a) * math.cos(p), math.sin(p)])
     right = np.array([math.cos(a), -math.sin(a), 0.0])
