@@ -179,8 +179,9 @@ def surfels_of(scene: Scene, camera: AnyCamera, rays: Rays, hits: Hits) -> Surfe
         uv = torch.where((hits.edge >= 0)[:, None], torch.stack([along, up], dim=1), uv)
     inside = scene.grid.inside(x, y)
     with torch.no_grad():
-        top = scene.surface_at(x.detach(), y.detach())
-        seen = (hits.kind != WALL) & inside & (z.detach() >= top - _SEEN)
+        seen = (hits.kind != WALL) & inside
+        if len(scene.buildings) or len(scene.objects) or scene.water is not None:  # a height field alone hides nothing
+            seen = seen & (z.detach() >= scene.surface_at(x.detach(), y.detach()) - _SEEN)
     classes = scene.classes_of(hits, points.detach())
     rgb, seen = _colours(scene, hits, points, seen)
     return Surfels(
