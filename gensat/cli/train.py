@@ -64,6 +64,7 @@ TRAININGS = (
     "segmenter",
     "probe",
     "perceptual",
+    "splats",
 )
 
 

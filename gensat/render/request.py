@@ -97,7 +97,8 @@ def open_light(
             )
         sun = sun_position(scene.frame.place(0.0, 0.0), moment)
         light = SkyLight(Sky(sun.direction(scene.frame.convergence()), cloud_cover=0.0 if cloud is None else cloud))
-    return SceneLight(light, **({} if visibility is None else {"visibility": visibility}))
+    air: dict[str, Any] = {} if visibility is None else {"visibility": visibility}
+    return SceneLight(light, **air)
 
 
 def _number_or_path(text: str) -> float | Path:
