@@ -21,6 +21,8 @@ bench: .venv/develops
 	$(BIN)/python -m benchmarks.speed --model $(MODEL)
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.ground
+	$(BIN)/python -m benchmarks.ground_density
 
 lint: .venv/develops
 	$(BIN)/ruff check .
