@@ -134,6 +134,8 @@ def test_class_paths_of_saved_models_stay():
     from gensat.models.autoencoder import ConvAutoencoder
     from gensat.models.controlnet import LayoutControlNet
     from gensat.models.denoiser import LatentDenoiser
+    from gensat.models.sat2density import Sat2Density
+    from gensat.models.sat2density_plus import Sat2DensityPlus
 
     kinds = (
         AcquisitionEncoder,
@@ -142,6 +144,8 @@ def test_class_paths_of_saved_models_stay():
         ConvAutoencoder,
         LayoutControlNet,
         LatentDenoiser,
+        Sat2Density,
+        Sat2DensityPlus,
     )
     assert [kind.__module__ for kind in kinds] == [
         "gensat.conditioning.acquisition",
@@ -150,4 +154,6 @@ def test_class_paths_of_saved_models_stay():
         "gensat.models.autoencoder",
         "gensat.models.controlnet",
         "gensat.models.denoiser",
+        "gensat.models.sat2density",
+        "gensat.models.sat2density_plus",
     ]
