@@ -67,6 +67,10 @@ def test_a_seed_is_a_street(plan):
     assert [b.footprint.wkb for b in other.buildings] != [b.footprint.wkb for b in plan.buildings]
 
 
+def test_a_lot_too_narrow_for_a_house_stays_empty():
+    assert len(draw_plan("village", 106).buildings) > 8  # one of its blocks ends in a sliver
+
+
 def test_a_bend_keeps_the_width_of_a_road():
     bend = Bend(turn=0.7, size=14, length=200, phase=(1.0, 2.0))
     road = bend.shape(shapely.box(-90, -4, 90, 4))

@@ -102,6 +102,8 @@ def detached(plan: Plan, block: shapely.Polygon, rng: np.random.Generator) -> No
     middle = (y0 + y1) / 2
     for front, towards in ((y0, 1.0), (y1, -1.0)):
         for a, b in _pieces(x1 - x0, (17, 23), rng):
+            if b - a < 10:
+                continue  # a strip too narrow for a house
             left, right = x0 + a, x0 + b
             setback, width, deep = rng.uniform(6, 9), (b - a) * rng.uniform(0.55, 0.72), rng.uniform(8.5, 11.5)
             start = left + rng.uniform(1.2, max(1.3, (b - a) - width - 3.6))
@@ -235,7 +237,7 @@ def village(plan: Plan, block: shapely.Polygon, rng: np.random.Generator) -> Non
         plan.paint(block.buffer(-28), "field")
     for front, towards, lo, hi in ((y0, 1.0, x0, x1), (y1, -1.0, x0, x1)):
         for a, b in _pieces(hi - lo, (13, 24), rng):
-            if rng.random() < 0.12:
+            if rng.random() < 0.12 or b - a < 8:
                 continue
             width, deep = min(b - a - 1.5, rng.uniform(8, 13)), rng.uniform(7, 10)
             setback, start = rng.uniform(0.5, 4.0), lo + a + rng.uniform(0.2, 1.2)
