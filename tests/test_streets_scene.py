@@ -190,6 +190,12 @@ def test_weather_changes_the_ground():
     assert looks["snow"].albedo.mean() > 1.5 * looks["clear"].albedo.mean()
 
 
+def test_a_street_without_buildings_is_a_street():
+    street = Street.make("strip", 308, samples=1, half=HALF)
+    view = street.view(street.cameras(1, width=24, height=24)[0])
+    assert not street.plan.buildings and torch.isfinite(view.rgb).all() and (view.classes != BUILDING).all()
+
+
 def test_what_cannot_be_made():
     with pytest.raises(InputError, match="weather"):
         Street.make("village", 1, weather="hail")

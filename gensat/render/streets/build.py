@@ -20,7 +20,7 @@ from gensat.render.heightfield import HeightField
 from gensat.render.objects import BOX, CONE, ELLIPSOID, GABLE, HIP
 from gensat.render.prisms import Prisms
 from gensat.render.scene import Scene
-from gensat.render.streets.facade_styles import Walls, facade_row
+from gensat.render.streets.facade_styles import COLUMNS, Walls, facade_row
 from gensat.render.streets.noise import value_noise
 from gensat.render.streets.plan import Building, Plan
 from gensat.render.streets.surface import Surface
@@ -179,7 +179,7 @@ def _walls(plan: Plan, prisms: Prisms, terrain: HeightField, base: np.ndarray) -
             thresholds[best] = float(_at(terrain, (start + (doors[best] + 0.5) * step)[None])[0] - base[number])
     table = np.stack([length, front, doors, thresholds], axis=1)
     return Walls(
-        torch.tensor(rows, dtype=torch.float32).reshape(len(rows), -1),
+        torch.tensor(rows, dtype=torch.float32).reshape(len(rows), len(COLUMNS)),
         torch.tensor(table, dtype=torch.float32),
         prisms.owner,
         prisms.along,
