@@ -48,6 +48,15 @@ Panorama = Annotated[
 Clouds = Annotated[
     float | None, typer.Option("--cloud", help="Cloud cover with --time, 0 to 1.", rich_help_panel=LIGHT)
 ]
+Facades = Annotated[
+    str | None,
+    typer.Option(
+        "--facades",
+        help="Invent facades for --buildings: perimeter, suburb, downtown, terraces, industrial, village, ...",
+        rich_help_panel=LIGHT,
+    ),
+]
+Style = Annotated[int, typer.Option("--seed", help="Of what is invented.", rich_help_panel=LIGHT)]
 Haze = Annotated[
     float | None, typer.Option("--visibility", help="Metres that one can see through the air.", rich_help_panel=LIGHT)
 ]

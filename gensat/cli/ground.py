@@ -77,6 +77,8 @@ def ground(
     light: scenes.Panorama = None,
     cloud: scenes.Clouds = None,
     visibility: scenes.Haze = None,
+    facades: scenes.Facades = None,
+    seed: scenes.Style = 0,
     device: options.Device = "auto",
     json: options.Json = False,
     overwrite: options.Overwrite = False,
@@ -108,7 +110,9 @@ def ground(
         gsd=gsd,
         layout=layout,
     )
-    lighting = open_light(scene, time=time, panorama=light, cloud=cloud, visibility=visibility)
+    lighting = open_light(
+        scene, time=time, panorama=light, cloud=cloud, visibility=visibility, facades=facades, seed=seed
+    )
     size = (width or 1024, height or (width or 1024) * (2 if panorama else 3) // 4)
     shape: dict[str, Any] = {"width": size[0], "height": size[1]}
     if track is None:
@@ -120,7 +124,10 @@ def ground(
         cameras = cameras_along(scene, track, speed, fps, eye, fov, pitch, panorama, shape)
     for note in scene.provenance["notes"]:
         screen.note(f"note: {note}")
-    scene = scene.to(choose(device=device).device)
+    if facades is None:  # their tables are on the CPU
+        scene = scene.to(choose(device=device).device)
+    elif device not in ("auto", "cpu"):
+        screen.note("note: facades are drawn on the CPU")
     loaded = clock.perf_counter()
 
     def view(camera: AnyCamera) -> View:

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from gensat.errors import InputError
-from gensat.geo.sun import parse_time, sun_position
+from gensat.geo.sun import SunPosition, parse_time, sun_position
 from gensat.render.environment import PanoramaLight
 from gensat.render.light import SkyLight
 from gensat.render.lighting import SceneLight
 from gensat.render.scene import Scene
 from gensat.render.sky import Sky
+from gensat.render.streets.dress import DressedLight
 from gensat.types import GeoImage
+
+_DAY = SunPosition(150.0, 42.0)  # where nobody says when
 
 
 def open_scene(
@@ -73,14 +76,19 @@ def open_light(
     panorama: Path | None = None,
     cloud: float | None = None,
     visibility: float | None = None,
+    facades: str | None = None,
+    seed: int = 0,
 ) -> SceneLight | None:
     """What illuminates the scene; None leaves the light that the image was taken in.
 
-    Raises InputError for options that do not go together, a time that is none, or a sun for a scene on no place.
+    ``facades`` names a kind of street whose walls the buildings get (:class:`gensat.render.streets.dress.DressedLight`), drawn from ``seed``;
+    without a time or a light they stand in a clear day's. Raises InputError for options that do not go together, a time that is none, or a sun for a scene on no place.
     """
     if time is not None and panorama is not None:
         raise InputError("time and light both say where the sun is; give one of them")
-    if time is None and panorama is None:
+    if facades is not None and not len(scene.buildings):
+        raise InputError("facades are for footprints; give buildings, or leave facades out")
+    if time is None and panorama is None and facades is None:
         if cloud is not None or visibility is not None:
             raise InputError("cloud and visibility need a sun and a sky; give a time, or a light with visibility")
         return None
@@ -88,8 +96,9 @@ def open_light(
         raise InputError("the panorama of the light shows its own clouds; leave cloud out")
     if panorama is not None:
         light: Any = PanoramaLight.open(panorama)
+    elif time is None:
+        light = SkyLight(Sky(_DAY.direction(scene.frame.convergence()), cloud_cover=0.0 if cloud is None else cloud))
     else:
-        assert time is not None
         moment = parse_time(time)
         if scene.frame.crs is None:
             raise InputError(
@@ -98,6 +107,8 @@ def open_light(
         sun = sun_position(scene.frame.place(0.0, 0.0), moment)
         light = SkyLight(Sky(sun.direction(scene.frame.convergence()), cloud_cover=0.0 if cloud is None else cloud))
     air: dict[str, Any] = {} if visibility is None else {"visibility": visibility}
+    if facades is not None:
+        return DressedLight(scene, light, style=facades, seed=seed, **air)
     return SceneLight(light, **air)
 
 

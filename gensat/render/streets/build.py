@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,7 @@ def build_scene(plan: Plan, frame: SceneFrame, grid: Grid) -> Built:
         base,
         attributes=[{"height": b.eaves + b.rise, "use": b.use} for b in plan.buildings],
     )
-    walls = _walls(plan, prisms, terrain, np.array(base))
+    walls = walls_of(plan.buildings, plan.roads, prisms, terrain, np.array(base))
     classes = surface.classes(grid)
     if plan.buildings:
         transform = from_origin(grid.left, grid.top, grid.step, grid.step)
@@ -147,9 +148,23 @@ def _foot(building: Building, terrain: HeightField) -> float:
     return float(_at(terrain, outline).min())
 
 
-def _walls(plan: Plan, prisms: Prisms, terrain: HeightField, base: np.ndarray) -> Walls:
-    """Which edges face a street, which touch a neighbour, and where the doors are."""
-    rows = [facade_row(b.facade, b.use, b.floors, b.eaves, b.seed) for b in plan.buildings]
+def walls_of(
+    buildings: Sequence[Building],
+    roads: Sequence[shapely.Polygon],
+    prisms: Prisms,
+    terrain: HeightField,
+    base: np.ndarray,
+) -> Walls:
+    """Which edges face a street (all where no road is known), which touch a neighbour, and where the doors are.
+
+    Args:
+        buildings: how their walls look.
+        roads: carriageways, local metres.
+        prisms: of the same buildings, in the same order.
+        terrain: on which they stand.
+        base: local z of their feet.
+    """
+    rows = [facade_row(b.facade, b.use, b.floors, b.eaves, b.seed) for b in buildings]
     edges, owner = prisms.edges.double().numpy(), prisms.owner.numpy()
     length = np.hypot(edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1])
     out = np.stack([edges[:, 3] - edges[:, 1], edges[:, 0] - edges[:, 2]], axis=1) / np.maximum(length, 1e-9)[:, None]
@@ -157,18 +172,21 @@ def _walls(plan: Plan, prisms: Prisms, terrain: HeightField, base: np.ndarray) -
     front = np.zeros(len(edges))
     doors, thresholds = np.full(len(edges), -1.0), np.zeros(len(edges))
     if len(edges):
-        tree = shapely.STRtree([b.footprint for b in plan.buildings])
-        roads = shapely.union_all(plan.roads)
-        nearest = shapely.get_coordinates(shapely.shortest_line(shapely.points(middle + out), roads)).reshape(-1, 2, 2)
-        towards = nearest[:, 1] - middle
-        away = np.hypot(*towards.T)
-        facing = (towards * out).sum(1) / np.maximum(away, 1e-9)
-        front = ((facing > 0.6) & (away < 28)).astype(float)
+        tree = shapely.STRtree([b.footprint for b in buildings])
+        street = shapely.union_all(list(roads))
+        if street.is_empty:
+            front = np.ones(len(edges))
+        else:
+            near = shapely.shortest_line(shapely.points(middle + out), street)
+            towards = shapely.get_coordinates(near).reshape(-1, 2, 2)[:, 1] - middle
+            away = np.hypot(*towards.T)
+            facing = (towards * out).sum(1) / np.maximum(away, 1e-9)
+            front = ((facing > 0.6) & (away < 28)).astype(float)
         probe = tree.query(shapely.points(middle + 0.6 * out), predicate="within")
         other = owner[probe[0]] != probe[1]
         front[probe[0][other]] = -1.0
         bay = np.array([row[5] for row in rows])[owner]
-        for number, building in enumerate(plan.buildings):
+        for number, building in enumerate(buildings):
             mine = np.flatnonzero(owner == number)
             best = mine[
                 np.argmax(length[mine] * (1 + 3 * (front[mine] > 0)) * (front[mine] >= 0) + 1e-3 * length[mine])

@@ -7,13 +7,14 @@ objects have their own materials, so that the image can be made from it too.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from gensat.render.gbuffers import Surfels
+from gensat.render.grid import Grid
 from gensat.render.light import Light, shade, untone
 from gensat.render.lighting import SceneLight
 from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL
@@ -23,13 +24,29 @@ from gensat.render.streets.facades import Look, facade
 from gensat.render.streets.masonry import wall_albedo
 from gensat.render.streets.materials import MATERIALS, NAMES, texture
 from gensat.render.streets.noise import between, fractal, hashed, stripes, value_noise
-from gensat.render.streets.surface import Surface
 from gensat.render.streets.things import PARTS, part_of
 from gensat.render.streets.weather import Weather
 
 _FLAT_ROOFS = ((0.19, 0.185, 0.175), (0.30, 0.29, 0.27), (0.10, 0.10, 0.102), (0.42, 0.41, 0.39), (0.24, 0.17, 0.13))
 _SHEETS = ((0.34, 0.34, 0.34), (0.26, 0.12, 0.07), (0.22, 0.25, 0.27), (0.42, 0.40, 0.36))
 _WINDOW_LIGHT = 0.9  # of a lit window, against a white surface at dusk
+
+
+@runtime_checkable
+class Ground(Protocol):
+    """What a street stands on: a plan's :class:`~gensat.render.streets.surface.Surface`, or the image of a real place."""
+
+    grid: Grid
+
+    def material(self, x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Number of the material at points."""
+        ...
+
+    def albedo(
+        self, x: Float[Tensor, " n"], y: Float[Tensor, " n"], footprint: Float[Tensor, " n"]
+    ) -> Float[Tensor, "n 3"]:
+        """Linear RGB; ``footprint`` is the size of a pixel there, metres."""
+        ...
 
 
 class StreetLight(SceneLight):
@@ -48,7 +65,7 @@ class StreetLight(SceneLight):
     def __init__(
         self,
         light: Light,
-        surface: Surface,
+        surface: Ground,
         walls: Walls,
         roofs: Tensor,
         weather: Weather,
