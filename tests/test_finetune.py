@@ -237,7 +237,7 @@ def test_shares_balance_sources():
 
 
 def test_dropout_hides_each_signal_as_often_as_the_recipe_says():
-    draw = drawing(entries(), drop=Dropout(*[0.0] * 8))
+    draw = drawing(entries(), drop=Dropout(*[0.0] * 9))
     made = draw.part(0, 0, 1)
     assert made["acquisition"][1].all() and bool(made["acquisition"][2].all())
     hidden = drawing(entries(), drop=Dropout(everything=1.0)).part(0, 0, 1)

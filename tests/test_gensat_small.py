@@ -83,3 +83,15 @@ def test_woods_on_the_map_are_green_and_dark_where_they_are(pipe):
         halves = (made[:, :, :56], made[:, :, 72:])
         woods, built = halves if image[0, 0] == WOODLAND else halves[::-1]
         assert excess_green(woods) > excess_green(built) + 20 and woods.mean() < built.mean()
+
+
+def test_guidance_amplifies_the_map(pipe):
+    from gensat.geo.legend import OTHER_GROUND, WOODLAND
+
+    plan = np.full((128, 128), WOODLAND, np.uint8)
+    plan[:, 64:] = OTHER_GROUND
+    contrast = []
+    for scale in (1.0, 3.0):
+        made = pictures(pipe, layout=plan, legend="gensat", gsd=0.5, guidance_scale=scale)
+        contrast.append(excess_green(made[:, :, :56]) - excess_green(made[:, :, 72:]))
+    assert contrast[1] > 1.5 * contrast[0] > 0

@@ -5,14 +5,16 @@ import pytest
 import torch
 from toys import toy_text, toy_vae
 
+from gensat.conditioning.layout import encode_layout
 from gensat.diffusion.codec import Codec
 from gensat.train.autoencoder import random_crops, source_weights, turn
 from gensat.train.cache import cached
 from gensat.train.captions import CLASSES, all_captions, draw
 from gensat.train.clouds import add_clouds
+from gensat.train.controls import cell_weights, class_weights, controls
 from gensat.train.data import load_samples, stitch
-from gensat.train.latents import Bank, Dropout, Entry, TextBank, conditions, controls, crop, encode_samples, variants
-from gensat.train.objective import flow
+from gensat.train.latents import Bank, Dropout, Entry, TextBank, conditions, crop, encode_samples, variants
+from gensat.train.objective import flow, loss
 from gensat.train.sources import Sample
 from gensat.train.splits import held_out, held_out_boxes
 from gensat.types import Acquisition, Place
@@ -107,7 +109,7 @@ def test_batches_are_pure_functions_of_seed_and_step():
 def test_undated_houston_images_get_a_day_before_the_storm_and_dropout_hides_each_signal_on_its_own():
     b = bank()
     houston = [e for e in b.entries if e.source == "houston"] * 400
-    none = Dropout(*[0.0] * 8)
+    none = Dropout(*[0.0] * 9)
     _, _, known = conditions(houston, np.random.default_rng(0), none)
     dates = {str(a.date) for a in known}
     assert len(dates) > 100 and min(dates) >= "2017-01-01" and max(dates) <= "2017-08-24"
@@ -125,6 +127,33 @@ def test_controls_carry_the_map_or_the_edges():
     assert ((water == 0.5) == (known == 0.5)).all() and (known == 0.5).any()
     assert set(edges_known.tolist()) == {0.0, 1.0}
     assert ((known > 0) | (edges_known > 0)).all()
+
+
+def test_a_controlnet_learns_what_nothing_means():
+    entries = [e for e in bank().entries if e.source == "poland"] * 40
+    out = controls(entries, np.random.default_rng(0), none=0.25)
+    empty = (out == 0).all(dim=(1, 2, 3))
+    assert 3 <= int(empty.sum()) <= 20
+    assert not (controls(entries, np.random.default_rng(0)) == 0).all(dim=(1, 2, 3)).any()
+
+
+def test_rare_classes_weigh_more_and_the_mean_stays_one():
+    plan = np.zeros((16, 16), np.uint8)
+    plan[:, :8] = 5
+    plan[:4, :2] = 2  # a sixteenth of what is known
+    weights = class_weights([plan], 0.5)
+    assert weights[2] / weights[5] == pytest.approx(15**0.5 / 1)
+    known = torch.tensor([weights[c] for c in plan[plan > 0].tolist()])
+    assert known.mean() == pytest.approx(1.0, abs=1e-6) and weights[4] == 1  # water is not there
+    assert torch.equal(class_weights([plan], 0.0), torch.ones(11)) and torch.equal(
+        class_weights([], 0.5), torch.ones(11)
+    )
+    cells = cell_weights(encode_layout(torch.from_numpy(plan).long()), weights, 8)
+    assert cells.shape == (1, 1, 8, 8) and cells[0, 0, 0, 0] == pytest.approx(float(weights[2]))
+    assert (cells[0, 0, :, 4:] == 1).all()  # of unknown ground nothing is said
+    target = torch.randn(1, 3, 8, 8)
+    by_hand = (target**2 * cells).sum() / target.numel()
+    assert loss(torch.zeros_like(target), {"target": target, "weight": cells}) == pytest.approx(float(by_hand))
 
 
 def test_caption_states_survive_a_file(tmp_path):

@@ -90,8 +90,8 @@ def small_spec(name: str, *, licence: str, controlnet: bool) -> ModelSpec:
 
 
 def control_signals() -> dict[str, Signal]:
-    """What a ControlNet of ``conditioning.layout``'s channels takes."""
-    edges = Signal("residuals", range=(0.0, 1.0), unconditional="kept", spatial="canvas", component="controlnet")
+    """What a ControlNet of ``conditioning.layout``'s channels takes; guidance amplifies it with the words."""
+    edges = Signal("residuals", range=(0.0, 1.0), spatial="canvas", component="controlnet")
     return {"layout": replace(edges, resampling="mode"), "edges": edges}
 
 

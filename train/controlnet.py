@@ -1,6 +1,7 @@
 """Train the layout ControlNet of a finished denoiser: ``python -m gensat.train.controlnet [RECIPE] key=value ...``.
 
-The denoiser and its encoders stay as they are; class maps come from the sources that have them, edges from every image.
+The denoiser and its encoders stay as they are; class maps come from the sources that have them, edges from every image. Cells with
+rare classes weigh more (``balance``), and now and then nothing is given (``dropout.controls``), so that guidance can amplify the map.
 """
 
 from typing import Any
@@ -14,9 +15,10 @@ from ..models.controlnet import LayoutControlNet
 from .assemble import build
 from .autoencoder import turn
 from .card import Outcome, finished, write_card
+from .controls import cell_weights, class_weights, controls
 from .denoiser import load_bank, pictures
 from .feed import check_data
-from .latents import controls, make_dropout, stacked, told
+from .latents import make_dropout, stacked, told
 from .objective import flow, loss
 from .recipe import program, start
 from .runner import Trainer
@@ -35,9 +37,13 @@ def train(recipe: DictConfig) -> Outcome:
     drop = make_dropout(recipe.dropout)
     small = min(bank.by_size)
     base = build({"init": recipe.denoiser}).eval().requires_grad_(False)
-    controlnet = LayoutControlNet(**recipe.model)
-    controlnet.load_from_denoiser(base.unet)
+    if recipe.init:
+        controlnet = LayoutControlNet.from_pretrained(recipe.init)
+    else:
+        controlnet = LayoutControlNet(**recipe.model)
+        controlnet.load_from_denoiser(base.unet)
     trainer = Trainer(controlnet, recipe)
+    weights = class_weights([e.layout for e in bank.entries if e.layout is not None], recipe.balance)
     sensors = list(base.acquisition_encoder.config.sensors)
     base.to(trainer.accelerator.device)
 
@@ -61,8 +67,10 @@ def train(recipe: DictConfig) -> Outcome:
         rng = np.random.default_rng([recipe.seed, step])
         entries = bank.batch(rng, small=3 * recipe.batch, large=recipe.batch, share=recipe.large, crops=recipe.crops)
         k = int(rng.integers(8))
-        image = turn(controls(entries, rng), k)
-        return {"image": image} | told(bank, entries, rng, drop, sensors) | flow(turn(stacked(entries), k), rng)
+        image = turn(controls(entries, rng, none=drop.controls), k)
+        latents = turn(stacked(entries), k)
+        weight = cell_weights(image, weights, latents.shape[-1])
+        return {"image": image, "weight": weight} | told(bank, entries, rng, drop, sensors) | flow(latents, rng)
 
     def error(model: LayoutControlNet, batch: dict[str, Any]) -> dict[str, Tensor]:
         with torch.no_grad():

@@ -18,8 +18,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..conditioning.acquisition import acquisition_arrays
-from ..conditioning.edges import canny_edges
-from ..conditioning.layout import encode_layout
 from ..conditioning.place import place_arrays
 from ..conditioning.text import encode_text
 from ..diffusion.codec import Codec
@@ -142,6 +140,7 @@ class Dropout:
     month_day: float = 0.4
     cloud_cover: float = 0.4
     sensor: float = 0.3
+    controls: float = 0.1  # map and edges of a ControlNet, so that guidance can amplify them
 
 
 def make_dropout(settings: Mapping[str, Any]) -> Dropout:
@@ -307,19 +306,3 @@ def told(
 def stacked(entries: Sequence[Entry]) -> Tensor:
     """Latents of a batch, (b, c, h, w) float32."""
     return torch.from_numpy(np.stack([e.latent for e in entries])).float()
-
-
-def controls(entries: Sequence[Entry], rng: np.random.Generator) -> Tensor:
-    """Control images (b, 13, H, W): the class map, the edges of the image, or both."""
-    size = entries[0].image.shape[0]
-    maps = np.zeros((len(entries), size, size), np.uint8)
-    edges, known = [], []
-    for i, e in enumerate(entries):
-        use_map = rng.random() < 0.85 and e.layout is not None
-        if use_map and e.layout is not None:
-            maps[i] = e.layout
-        known.append(not use_map or rng.random() < 0.25)
-        edges.append(torch.from_numpy(np.array(e.image)).permute(2, 0, 1).float() / 255)
-    lines = canny_edges(torch.stack(edges))[:, 0]
-    lines[~torch.tensor(known)] = torch.nan  # not given
-    return encode_layout(torch.from_numpy(maps).long(), lines)

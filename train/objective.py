@@ -92,9 +92,15 @@ class Objective:
 
 
 def loss(prediction: Tensor, batch: dict[str, Any]) -> Float[Tensor, ""]:
-    """Weighted mean square error of a batch that ``Objective.noised`` made; in float32."""
-    each = (prediction.float() - batch["target"].float()).square().mean(dim=(1, 2, 3))
-    return (each * batch["weight"]).mean() if "weight" in batch else each.mean()
+    """Weighted mean square error of a batch that ``Objective.noised`` made; in float32.
+
+    ``weight`` is one number a latent (b,), or one a cell (b, 1, h, w).
+    """
+    each = (prediction.float() - batch["target"].float()).square()
+    if "weight" not in batch:
+        return each.mean()
+    weight = batch["weight"]
+    return (each * (_spread(weight) if weight.ndim == 1 else weight)).mean()
 
 
 def flow(latents: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:

@@ -16,7 +16,8 @@ from ..conditioning.acquisition import acquisition_arrays
 from ..conditioning.place import place_arrays
 from ..errors import InputError
 from .autoencoder import turn
-from .latents import Dropout, Entry, TextBank, conditions, controls
+from .controls import controls
+from .latents import Dropout, Entry, TextBank, conditions
 from .objective import Objective
 from .sources import Sample
 
@@ -100,7 +101,7 @@ class EpochDraw:
         row = {"latent": turn(latent[None], k)[0], "noise": noise, "time": time, "caption": captions[0]}
         row |= {"place": places[0], "acquisition": acquisitions[0]}
         if self.layouts:
-            row["control"] = turn(controls([entry], rng), k)
+            row["control"] = turn(controls([entry], rng, none=self.drop.controls), k)
         return row
 
 
