@@ -46,14 +46,17 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
             os.fsync(file.fileno())  # a full disk may show only now, and must show before the old file is replaced
         check_output(path, overwrite)
         os.replace(part, path)
-    except InputError:
-        raise
     except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise OutputError(f"{path} could not be written ({reason}); free space or choose another folder") from error
+        raise not_written(path, error) from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def not_written(path: Path, error: OSError) -> OutputError:
+    """What to raise when the operating system refused to write."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return OutputError(f"{path} could not be written ({reason}); free space or choose another folder")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, overwrite: bool = False) -> None:

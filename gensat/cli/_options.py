@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Annotated
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -31,3 +35,29 @@ Seed = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=WRITING)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=WRITING)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only: no notes, no bar.", rich_help_panel=WRITING)]
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """A command for typer of one that takes dataclasses: each field becomes an option, in the dataclass's place."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    options: list[Parameter] = []
+    for given in signature(command).parameters.values():
+        if group := groups.get(given.name):
+            kinds = get_type_hints(group, include_extras=True)
+            own = [given.replace(name=f.name, default=f.default, annotation=kinds[f.name]) for f in fields(group)]
+        else:
+            own = [given.replace(annotation=hints[given.name])]
+        options += [option.replace(kind=Parameter.KEYWORD_ONLY) for option in own]
+
+    @wraps(command)
+    def flat(**values: Any) -> None:
+        made = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**values, **made)
+
+    flat.__signature__ = Signature(options)  # type: ignore[attr-defined]
+    flat.__annotations__ = {option.name: option.annotation for option in options}
+    return flat

@@ -24,6 +24,7 @@ _CAMERA, _WALK, _OUT = "Camera", "Walk", options.WRITING
 PICTURES, BUFFERS, VIDEOS = (".png", ".jpg", ".jpeg"), (".npz",), (".mp4", ".gif")
 
 
+@options.spread
 def ground(
     image: scenes.Picture,
     out: Annotated[
@@ -64,21 +65,9 @@ def ground(
         typer.Option(help="Metres a second along the track; 1.4 where it says no time.", rich_help_panel=_WALK),
     ] = None,
     fps: Annotated[float, typer.Option(help="Frames a second.", rich_help_panel=_WALK)] = 12.0,
-    heights: scenes.Surface = None,
-    buildings: scenes.Footprints = None,
-    terrain: scenes.Terrain = None,
-    smooth: scenes.Smooth = False,
-    height_field: scenes.Attribute = None,
-    default_height: scenes.DefaultHeight = None,
-    unit: scenes.Unit = None,
-    gsd: scenes.Gsd = None,
-    layout: scenes.Layout = None,
-    time: scenes.Time = None,
-    light: scenes.Panorama = None,
-    cloud: scenes.Clouds = None,
-    visibility: scenes.Haze = None,
-    facades: scenes.Facades = None,
-    seed: scenes.Style = 0,
+    *,
+    geometry: scenes.Geometry,
+    lighting: scenes.Lighting,
     device: options.Device = "auto",
     json: options.Json = False,
     overwrite: options.Overwrite = False,
@@ -94,25 +83,11 @@ def ground(
     began = clock.perf_counter()
     from gensat.diffusion.precision import choose
     from gensat.render.gbuffers import render
-    from gensat.render.request import open_light, open_scene
     from gensat.render.view import View
     from gensat.types import Place
 
-    scene = open_scene(
-        image,
-        heights=heights,
-        buildings=buildings,
-        terrain=terrain,
-        smooth=smooth,
-        height_field=height_field,
-        default_height=default_height,
-        unit=unit,
-        gsd=gsd,
-        layout=layout,
-    )
-    lighting = open_light(
-        scene, time=time, panorama=light, cloud=cloud, visibility=visibility, facades=facades, seed=seed
-    )
+    scene = geometry.scene(image)
+    light = lighting.on(scene)
     size = (width or 1024, height or (width or 1024) * (2 if panorama else 3) // 4)
     shape: dict[str, Any] = {"width": size[0], "height": size[1]}
     if track is None:
@@ -124,14 +99,14 @@ def ground(
         cameras = cameras_along(scene, track, speed, fps, eye, fov, pitch, panorama, shape)
     for note in scene.provenance["notes"]:
         screen.note(f"note: {note}")
-    if facades is None:  # their tables are on the CPU
+    if lighting.facades is None:  # their tables are on the CPU
         scene = scene.to(choose(device=device).device)
     elif device not in ("auto", "cpu"):
         screen.note("note: facades are drawn on the CPU")
     loaded = clock.perf_counter()
 
     def view(camera: AnyCamera) -> View:
-        return render(scene, camera, light=lighting, samples=samples)
+        return render(scene, camera, light=light, samples=samples)
 
     files = write(path, cameras, view, screen, fps=fps, overwrite=overwrite)
     seconds = clock.perf_counter() - loaded

@@ -13,6 +13,7 @@ from gensat.cli._console import Screen
 from gensat.errors import InputError
 
 
+@options.spread
 def export(
     image: scenes.Picture,
     out: Annotated[
@@ -27,15 +28,8 @@ def export(
     spacing: Annotated[
         float | None, typer.Option(help="Metres between points or splats; the image's gsd when not given.")
     ] = None,
-    heights: scenes.Surface = None,
-    buildings: scenes.Footprints = None,
-    terrain: scenes.Terrain = None,
-    smooth: scenes.Smooth = False,
-    height_field: scenes.Attribute = None,
-    default_height: scenes.DefaultHeight = None,
-    unit: scenes.Unit = None,
-    gsd: scenes.Gsd = None,
-    layout: scenes.Layout = None,
+    *,
+    geometry: scenes.Geometry,
     json: options.Json = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -49,23 +43,11 @@ def export(
         raise InputError(f"--spacing is {spacing:g}; give metres above 0")
     from gensat.files import check_output
     from gensat.render.export.scene import KINDS, save_scene
-    from gensat.render.request import open_scene
 
     check_output(out, overwrite)
     if not out.name.lower().endswith(tuple(KINDS)):
         raise InputError(f"{out.name} is no format of a scene; end it with one of {', '.join(KINDS)}")
-    scene = open_scene(
-        image,
-        heights=heights,
-        buildings=buildings,
-        terrain=terrain,
-        smooth=smooth,
-        height_field=height_field,
-        default_height=default_height,
-        unit=unit,
-        gsd=gsd,
-        layout=layout,
-    )
+    scene = geometry.scene(image)
     notes = scene.provenance["notes"]
     for note in notes:
         screen.note(f"note: {note}")

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from gensat.comfy import host
+from gensat.comfy.node import Node, OutputNode, degrees, mappings, number, prefix, text, whole
 from gensat.comfy.values import Geo
 from gensat.errors import InputError
 from gensat.types import Place
 
 
-class GensatScene:
+class GensatScene(Node):
     """An image and what is known of heights, as one scene."""
 
-    CATEGORY = "gensat"
+    TITLE = "Scene"
     DESCRIPTION = "Raises an image into 3-D: a surface model, or footprints with heights on bare ground."
     RETURN_TYPES = ("GENSAT_SCENE",)
     RETURN_NAMES = ("scene",)
@@ -22,17 +23,16 @@ class GensatScene:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
-        default = {"default": 0.0, "min": 0.0, "max": 1000.0, "step": 0.5, "round": False}
         return {
             "required": {
-                "heights": ("STRING", {"default": "", "tooltip": "Surface model (DSM), a raster; alone."}),
-                "buildings": ("STRING", {"default": "", "tooltip": "Footprints with heights, a vector file."}),
-                "terrain": ("STRING", {"default": "", "tooltip": "Bare ground: a raster, or a number of metres."}),
-                "default_height": ("FLOAT", {**default, "tooltip": "Metres of buildings without one; 0: an error."}),
+                "heights": text(tooltip="Surface model (DSM), a raster; alone."),
+                "buildings": text(tooltip="Footprints with heights, a vector file."),
+                "terrain": text(tooltip="Bare ground: a raster, or a number of metres."),
+                "default_height": number(0.0, 0.0, 1000.0, 0.5, "Metres of buildings without one; 0: an error."),
             },
             "optional": {
                 "geo": ("GENSAT_GEO",),
-                "file": ("STRING", {"default": "", "tooltip": "A georeferenced image, where no geo is connected."}),
+                "file": text(tooltip="A georeferenced image, where no geo is connected."),
             },
         }
 
@@ -68,10 +68,10 @@ class GensatScene:
         return str([(str(p), p.stat().st_mtime_ns) for p in names if p is not None and p.is_file()])
 
 
-class GensatGroundView:
+class GensatGroundView(Node):
     """What one sees standing in a scene."""
 
-    CATEGORY = "gensat"
+    TITLE = "Ground View"
     DESCRIPTION = "A view or panorama from the ground, its depth, and what the image does not show (invented)."
     RETURN_TYPES = ("IMAGE", "IMAGE", "MASK")
     RETURN_NAMES = ("image", "depth", "invented")
@@ -79,24 +79,21 @@ class GensatGroundView:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
-        degrees = {"step": 0.00001, "round": False}
-        pixels = {"default": 1024, "min": 16, "max": 8192}
         return {
             "required": {
                 "scene": ("GENSAT_SCENE",),
-                "lon": ("FLOAT", {"default": 0.0, "min": -180.0, "max": 180.0, "tooltip": "Degrees east.", **degrees}),
-                "lat": ("FLOAT", {"default": 0.0, "min": -90.0, "max": 90.0, "tooltip": "Degrees north.", **degrees}),
-                "heading": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 360.0, "tooltip": "From true north."}),
-                "pitch": ("FLOAT", {"default": 0.0, "min": -90.0, "max": 90.0}),
-                "fov": ("FLOAT", {"default": 90.0, "min": 1.0, "max": 170.0}),
+                **degrees(0.0, 0.0, 0.00001),
+                "heading": number(0.0, 0.0, 360.0, 1.0, "Degrees from true north."),
+                "pitch": number(0.0, -90.0, 90.0, 1.0, "Degrees up."),
+                "fov": number(90.0, 1.0, 170.0, 1.0, "Degrees across."),
                 "panorama": ("BOOLEAN", {"default": False}),
-                "width": ("INT", pixels),
-                "height": ("INT", {**pixels, "default": 768}),
-                "eye": ("FLOAT", {"default": 1.7, "min": 0.1, "max": 1000.0, "tooltip": "Metres above ground."}),
+                "width": whole(1024, 16, 8192),
+                "height": whole(768, 16, 8192),
+                "eye": number(1.7, 0.1, 1000.0, 0.1, "Metres above ground."),
             },
             "optional": {
-                "time": ("STRING", {"default": "", "tooltip": "Sun of a moment: 2024-06-21T09:00Z; empty: as it is."}),
-                "samples": ("INT", {"default": 2, "min": 1, "max": 8}),
+                "time": text(tooltip="Sun of a moment: 2024-06-21T09:00Z; empty: as it is."),
+                "samples": whole(2, 1, 8),
             },
         }
 
@@ -136,15 +133,11 @@ class GensatGroundView:
         return tuple(p.float()[None].to(device) for p in pictures)  # type: ignore[return-value]
 
 
-class GensatExportScene:
+class GensatExportScene(OutputNode):
     """A scene as a file for other programs."""
 
-    CATEGORY = "gensat"
+    TITLE = "Export Scene"
     DESCRIPTION = "Writes a scene into the output folder: mesh, points, splats or heights."
-    RETURN_TYPES = ("STRING",)
-    RETURN_NAMES = ("path",)
-    OUTPUT_NODE = True
-    FUNCTION = "save"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
@@ -152,7 +145,7 @@ class GensatExportScene:
             "required": {
                 "scene": ("GENSAT_SCENE",),
                 "format": ([".glb", ".obj", ".ply", ".las", ".splats.ply", ".tif"], {"default": ".glb"}),
-                "filename_prefix": ("STRING", {"default": "gensat/scene", "tooltip": "May name a folder."}),
+                **prefix("gensat/scene"),
             }
         }
 
@@ -162,29 +155,21 @@ class GensatExportScene:
 
         path = host.next_output(filename_prefix, format)
         save_scene(scene, path)
-        return {"ui": {"text": [str(path)]}, "result": (str(path),)}
+        return self.written([path])
 
 
 def _file(name: str) -> Path | None:
     return host.input_file(name.strip()) if name.strip() else None
 
 
-def _number_or_file(text: str) -> str | None:
+def _number_or_file(given: str) -> str | None:
     """What ``open_scene`` takes for terrain: a number stays one, a name becomes a path."""
-    text = text.strip()
+    given = given.strip()
     try:
-        float(text or "0")
-        return text or None
+        float(given or "0")
+        return given or None
     except ValueError:
-        return str(host.input_file(text))
+        return str(host.input_file(given))
 
 
-NODE_CLASS_MAPPINGS: dict[str, type] = {
-    node.__name__: node for node in (GensatScene, GensatGroundView, GensatExportScene)
-}
-
-NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
-    "GensatScene": "Scene (gensat)",
-    "GensatGroundView": "Ground View (gensat)",
-    "GensatExportScene": "Export Scene (gensat)",
-}
+NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS = mappings((GensatScene, GensatGroundView, GensatExportScene))

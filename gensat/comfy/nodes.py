@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gensat.comfy import host
+from gensat.comfy.node import Node, OutputNode, degrees, mappings, number, prefix, text, whole
 from gensat.comfy.values import Geo, Layout, Site
 from gensat.errors import InputError
 from gensat.geo.display import to_rgb
@@ -24,10 +25,10 @@ _UNKNOWN = -1.0
 _MAX_SEED = 2**53 - 1  # the largest whole number that survives a browser
 
 
-class GensatLoadModel:
+class GensatLoadModel(Node):
     """A model by its shipped name, folder or cached hub id."""
 
-    CATEGORY = "gensat"
+    TITLE = "Load Model"
     DESCRIPTION = "Loads a gensat model. Nothing is downloaded."
     RETURN_TYPES = ("GENSAT_MODEL",)
     RETURN_NAMES = ("model",)
@@ -37,7 +38,7 @@ class GensatLoadModel:
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
         return {
             "required": {
-                "model": ("STRING", {"default": "gensat-small", "tooltip": "Shipped name, folder or cached hub id."}),
+                "model": text("gensat-small", "Shipped name, folder or cached hub id."),
                 "device": (["auto", "cpu", "cuda", "mps"], {"default": "auto"}),
                 "dtype": (["auto", "float32", "float16", "bfloat16"], {"default": "auto"}),
             }
@@ -52,10 +53,10 @@ class GensatLoadModel:
         return (pipe,)
 
 
-class GensatPlace:
+class GensatPlace(Node):
     """Where the image lies."""
 
-    CATEGORY = "gensat"
+    TITLE = "Place"
     DESCRIPTION = "The centre of the image on the Earth, and the size of its pixels."
     RETURN_TYPES = ("GENSAT_PLACE",)
     RETURN_NAMES = ("place",)
@@ -63,34 +64,26 @@ class GensatPlace:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
-        degrees = {"step": 0.0001, "round": False}
         return {
             "required": {
-                "lon": ("FLOAT", {"default": -95.36, "min": -180.0, "max": 180.0, "tooltip": "Degrees east.", **degrees}),
-                "lat": ("FLOAT", {"default": 29.76, "min": -90.0, "max": 90.0, "tooltip": "Degrees north.", **degrees}),
-                "gsd": (
-                    "FLOAT",
-                    {
-                        "default": 0.5, "min": 0.0, "max": 1000.0, "step": 0.05, "round": False,
-                        "tooltip": "Metres per pixel; 0 is the model's default.",
-                    },
-                ),
+                **degrees(-95.36, 29.76, 0.0001),
+                "gsd": number(0.5, 0.0, 1000.0, 0.05, "Metres per pixel; 0 is the model's default."),
             },
             "optional": {
-                "crs": ("STRING", {"default": "", "tooltip": "Projected CRS such as EPSG:32615; empty is the UTM zone."}),
+                "crs": text(tooltip="Projected CRS such as EPSG:32615; empty is the UTM zone."),
                 "snap": ("BOOLEAN", {"default": False, "tooltip": "Move the origin onto the noise grid."}),
             },
-        }  # fmt: skip
+        }
 
     def make(self, lon: float, lat: float, gsd: float, crs: str = "", snap: bool = False) -> tuple[Site]:
         """The place and its grid."""
         return (Site(Place(lon, lat), gsd or None, crs.strip() or None, snap),)
 
 
-class GensatAcquisition:
+class GensatAcquisition(Node):
     """How and when the image is to look as if taken."""
 
-    CATEGORY = "gensat"
+    TITLE = "Acquisition"
     DESCRIPTION = "Date, cloud cover and sensor; each may be unknown."
     RETURN_TYPES = ("GENSAT_ACQUISITION",)
     RETURN_NAMES = ("acquisition",)
@@ -98,16 +91,14 @@ class GensatAcquisition:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
-        cloud = {"default": 0.0, "min": _UNKNOWN, "max": 1.0, "step": 0.05, "tooltip": "Fraction; -1 is unknown."}
-        gsd = {"default": 0.0, "min": 0.0, "max": 1000.0, "step": 0.05, "round": False}
         meaning = "Metres per pixel, of an image without a place or whose place has 0; 0 is unknown."
         return {
             "required": {
-                "date": ("STRING", {"default": "", "tooltip": "YYYY, YYYY-MM or YYYY-MM-DD; empty is unknown."}),
-                "cloud_cover": ("FLOAT", cloud),
-                "sensor": ("STRING", {"default": "", "tooltip": "A sensor the model knows; empty is unknown."}),
+                "date": text(tooltip="YYYY, YYYY-MM or YYYY-MM-DD; empty is unknown."),
+                "cloud_cover": number(0.0, _UNKNOWN, 1.0, 0.05, "Fraction; -1 is unknown."),
+                "sensor": text(tooltip="A sensor the model knows; empty is unknown."),
             },
-            "optional": {"gsd": ("FLOAT", {**gsd, "tooltip": meaning})},
+            "optional": {"gsd": number(0.0, 0.0, 1000.0, 0.05, meaning)},
         }
 
     def make(self, date: str, cloud_cover: float, sensor: str, gsd: float = 0.0) -> tuple[Acquisition]:
@@ -115,10 +106,10 @@ class GensatAcquisition:
         return (Acquisition(gsd or None, date, None if cloud_cover < 0 else cloud_cover, sensor),)
 
 
-class GensatLayout:
+class GensatLayout(Node):
     """A map of what is where: a file, or a picture painted in the colours of the legend."""
 
-    CATEGORY = "gensat"
+    TITLE = "Layout"
     DESCRIPTION = (
         "A class map from a file (GeoTIFF, PNG, GeoJSON, GeoPackage; a name is looked up in ComfyUI's input folder) or "
         "from an IMAGE in exactly the colours of the legend (docs/comfyui.md lists them)."
@@ -131,8 +122,8 @@ class GensatLayout:
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
         return {
             "required": {
-                "file": ("STRING", {"default": "", "tooltip": "A file; empty when an image is connected."}),
-                "legend": ("STRING", {"default": "", "tooltip": "What the codes of a file mean: a name or a file."}),
+                "file": text(tooltip="A file; empty when an image is connected."),
+                "legend": text(tooltip="What the codes of a file mean: a name or a file."),
             },
             "optional": {"image": ("IMAGE", {"tooltip": "A picture of the size of the result, in legend colours."})},
         }
@@ -157,10 +148,10 @@ class GensatLayout:
         return (Layout(pictures[0], legend or None),)
 
 
-class GensatGenerate:
+class GensatGenerate(Node):
     """Satellite images, with where they lie."""
 
-    CATEGORY = "gensat"
+    TITLE = "Generate Satellite Image"
     DESCRIPTION = "Makes satellite images; connect GENSAT_GEO to Save GeoTIFF to keep their place."
     RETURN_TYPES = ("IMAGE", "GENSAT_GEO")
     RETURN_NAMES = ("image", "geo")
@@ -168,32 +159,24 @@ class GensatGenerate:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
-        side = {"default": 256, "min": 16, "max": 16384, "step": 16}
-        scale = {"min": 0.0, "max": 10.0, "step": 0.05, "tooltip": "Strength of the layout."}
-        guidance = {
-            "default": _UNKNOWN,
-            "min": _UNKNOWN,
-            "max": 100.0,
-            "step": 0.1,
-            "tooltip": "-1: the model's default.",
-        }
+        side = whole(256, 16, 16384, step=16)
         return {
             "required": {
                 "model": ("GENSAT_MODEL",),
-                "prompt": ("STRING", {"default": "a harbor with boats", "multiline": True}),
-                "negative": ("STRING", {"default": "", "multiline": True}),
-                "width": ("INT", side),
-                "height": ("INT", side),
-                "steps": ("INT", {"default": 0, "min": 0, "max": 1000, "tooltip": "0: the model's default."}),
-                "guidance": ("FLOAT", guidance),
-                "seed": ("INT", {"default": 0, "min": 0, "max": _MAX_SEED, "control_after_generate": True}),
-                "count": ("INT", {"default": 1, "min": 1, "max": 64, "tooltip": "Image i gets seed + i."}),
+                "prompt": text("a harbor with boats", multiline=True),
+                "negative": text(multiline=True),
+                "width": side,
+                "height": side,
+                "steps": whole(0, 0, 1000, "0: the model's default."),
+                "guidance": number(_UNKNOWN, _UNKNOWN, 100.0, 0.1, "-1: the model's default."),
+                "seed": whole(0, 0, _MAX_SEED, control_after_generate=True),
+                "count": whole(1, 1, 64, "Image i gets seed + i."),
             },
             "optional": {
                 "place": ("GENSAT_PLACE",),
                 "acquisition": ("GENSAT_ACQUISITION",),
                 "layout": ("GENSAT_LAYOUT",),
-                "layout_scale": ("FLOAT", {"default": 1.0, **scale}),
+                "layout_scale": number(1.0, 0.0, 10.0, 0.05, "Strength of the layout."),
             },
         }
 
@@ -245,25 +228,16 @@ class GensatGenerate:
         return image, Geo(tuple(made.scenes))
 
 
-class GensatSaveGeoTIFF:
+class GensatSaveGeoTIFF(OutputNode):
     """GeoTIFFs in ComfyUI's output folder, with CRS, transform and what made them in their tags."""
 
-    CATEGORY = "gensat"
+    TITLE = "Save GeoTIFF"
     DESCRIPTION = "Writes georeferenced GeoTIFFs into the output folder and shows a preview."
-    RETURN_TYPES = ("STRING",)
     RETURN_NAMES = ("paths",)
-    OUTPUT_NODE = True
-    FUNCTION = "save"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
-        return {
-            "required": {
-                "image": ("IMAGE",),
-                "geo": ("GENSAT_GEO",),
-                "filename_prefix": ("STRING", {"default": "gensat", "tooltip": "May name a folder: city/gensat."}),
-            }
-        }
+        return {"required": {"image": ("IMAGE",), "geo": ("GENSAT_GEO",), **prefix("gensat", ": city/gensat")}}
 
     def save(self, image: Any, geo: Geo, filename_prefix: str) -> dict[str, Any]:
         """Paths, one a line; the interface gets previews (PNG) and the names of the files."""
@@ -281,8 +255,7 @@ class GensatSaveGeoTIFF:
         subfolder = str(folder).replace("\\", "/").removeprefix(".")
         files = [{"filename": path.name, "subfolder": subfolder, "type": "output"} for path in paths]
         shown = [{"filename": path.name, "subfolder": "", "type": "temp"} for path in previews]
-        text = "\n".join(map(str, paths))
-        return {"ui": {"images": shown, "geotiffs": files, "text": [text]}, "result": (text,)}
+        return self.written(paths, images=shown, geotiffs=files)
 
 
 def to_pixels(image: Any) -> list[np.ndarray]:
@@ -303,16 +276,6 @@ def _gsd(place: Site | None, acquisition: Acquisition) -> float | int | None:
     return of_place or acquisition.gsd
 
 
-NODE_CLASS_MAPPINGS: dict[str, type] = {
-    node.__name__: node
-    for node in (GensatLoadModel, GensatPlace, GensatAcquisition, GensatLayout, GensatGenerate, GensatSaveGeoTIFF)
-}
-
-NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
-    "GensatLoadModel": "Load Model (gensat)",
-    "GensatPlace": "Place (gensat)",
-    "GensatAcquisition": "Acquisition (gensat)",
-    "GensatLayout": "Layout (gensat)",
-    "GensatGenerate": "Generate Satellite Image (gensat)",
-    "GensatSaveGeoTIFF": "Save GeoTIFF (gensat)",
-}
+NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS = mappings(
+    (GensatLoadModel, GensatPlace, GensatAcquisition, GensatLayout, GensatGenerate, GensatSaveGeoTIFF)
+)

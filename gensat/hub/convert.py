@@ -1,6 +1,6 @@
 """From published checkpoints to gensat's model folders: safetensors, configs, ``gensat.json`` and ``model_index.json``.
 
-What a checkpoint is, is read off its tensors (:mod:`gensat.hub.convert_ground`). Every tensor must find its place and every
+What a checkpoint is, is read off its tensors (:mod:`gensat.hub.readers`). Every tensor must find its place and every
 place its tensor: what is missing, left over or of another shape is said and nothing is written.
 """
 
@@ -20,7 +20,8 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from gensat.errors import InputError, ModelError, OutputError
+from gensat.errors import InputError, ModelError
+from gensat.files import not_written
 from gensat.hub.spec import ModelSpec
 from gensat.hub.tensors import flattened, read_tensors, weight_file
 
@@ -46,21 +47,21 @@ def read_model(source: str | os.PathLike[str], *, variant: str | None = None, li
     """Read a published checkpoint.
 
     Args:
-        source: file, or folder with one file of weights (and its ``generator_config.json``, if there is one).
+        source: file, or folder with one file of weights (and its settings, if there are any).
         variant: the data set it was trained on, where the tensors do not tell: cvact, cvusa, vigor.
         licence: of these weights; by default what their authors say.
 
     Raises:
         ModelError: it is damaged, unknown, or does not fit the network that it looks like.
     """
-    from gensat.hub.convert_ground import READERS
+    from gensat.hub.readers import READERS
 
     file = weight_file(source)
     values = read_tensors(file)
     for reader in READERS:
         tensors = flattened(values, reader.key)
         if reader.recognises(tensors):
-            settings = _settings(file.parent / "generator_config.json")
+            settings = _settings(file.parent / reader.settings)
             return reader.read(tensors, settings, variant or _named(file), licence or reader.licence)
     known = ", ".join(reader.name for reader in READERS)
     raise ModelError(f"{file} holds none of the models that can be converted ({known}); check the file")
@@ -106,8 +107,7 @@ def convert(
             shutil.rmtree(out)
         part.rename(out)
     except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise OutputError(f"{out} could not be written ({reason}); free space or choose another folder") from error
+        raise not_written(out, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return converted

@@ -33,8 +33,23 @@ Projected: TypeAlias = tuple[Float[Tensor, "*shape 2"], Float[Tensor, "*shape"],
 """(column, row), metres from the camera along the ray, and whether the point falls into the picture in front of it."""
 
 
+class _Pixels:
+    """What is the same for all cameras."""
+
+    width: int
+    height: int
+
+    def rays(self, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Rays:
+        """Rays (h, w) through the centres of the pixels."""
+        return self.rays_at(*pixel_centres(self.width, self.height, device), dtype=dtype)
+
+    def rays_at(self, u: Tensor, v: Tensor, *, dtype: torch.dtype = torch.float32) -> Rays:
+        """Rays through columns ``u`` and rows ``v`` (float64, one shape)."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False)
-class Camera:
+class Camera(_Pixels):
     """A perspective camera.
 
     Args:
@@ -113,10 +128,6 @@ class Camera:
         """K of OpenCV, with the centre of the first pixel at 0.5."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
 
-    def rays(self, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Rays:
-        """Rays (h, w) through the centres of the pixels."""
-        return self.rays_at(*pixel_centres(self.width, self.height, device), dtype=dtype)
-
     def rays_at(self, u: Tensor, v: Tensor, *, dtype: torch.dtype = torch.float32) -> Rays:
         """Rays through columns ``u`` and rows ``v`` (float64, one shape)."""
         looking = torch.stack([(u - self.cx) / self.fx, (v - self.cy) / self.fy, torch.ones_like(u)], dim=-1)
@@ -138,7 +149,7 @@ class Camera:
 
 
 @dataclass(frozen=True, eq=False)
-class OrthographicCamera:
+class OrthographicCamera(_Pixels):
     """Parallel rays, as of an image from above.
 
     Args:
@@ -196,10 +207,6 @@ class OrthographicCamera:
         """Local (x, y, z) of the middle of the plane the rays begin in."""
         return centre_of(self.pose)
 
-    def rays(self, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Rays:
-        """Rays (h, w) through the centres of the pixels."""
-        return self.rays_at(*pixel_centres(self.width, self.height, device), dtype=dtype)
-
     def rays_at(self, u: Tensor, v: Tensor, *, dtype: torch.dtype = torch.float32) -> Rays:
         """Rays through columns ``u`` and rows ``v`` (float64, one shape)."""
         right, down, ahead = u.new_tensor(self.pose[:3, :3])
@@ -220,7 +227,7 @@ class OrthographicCamera:
 
 
 @dataclass(frozen=True, eq=False)
-class Panorama:
+class Panorama(_Pixels):
     """An equirectangular panorama: columns are azimuths, rows are elevations.
 
     The centre column looks along ``azimuth``, azimuth grows to the right, the top row is ``elevation_max``.
@@ -246,17 +253,14 @@ class Panorama:
 
     def __post_init__(self) -> None:
         _require_size(self.width, self.height)
-        position = np.asarray(self.position, dtype=np.float64)
         if not math.isfinite(self.azimuth):
             raise InputError("heading is not a finite number; give degrees")
-        if position.shape != (3,) or not np.isfinite(position).all():
-            raise InputError(f"position {self.position} is not (x, y, z) in metres; give three finite numbers")
         if not -90 <= self.elevation_min < self.elevation_max <= 90:
             raise InputError(
                 f"elevations {self.elevation_min:g} to {self.elevation_max:g} are no range; "
                 "give -90 <= elevation_min < elevation_max <= 90"
             )
-        object.__setattr__(self, "position", position)
+        object.__setattr__(self, "position", _local_point(self.position))
 
     @classmethod
     def looking(
@@ -276,10 +280,6 @@ class Panorama:
         position = _position(frame, where, ground, eye)
         azimuth = frame.azimuth(require_number(heading, "heading"), position[0], position[1])
         return cls(width, height, position, azimuth, elevation_max, elevation_min)
-
-    def rays(self, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Rays:
-        """Rays (h, w) through the centres of the pixels."""
-        return self.rays_at(*pixel_centres(self.width, self.height, device), dtype=dtype)
 
     def rays_at(self, u: Tensor, v: Tensor, *, dtype: torch.dtype = torch.float32) -> Rays:
         """Rays through columns ``u`` and rows ``v`` (float64, one shape)."""
@@ -328,6 +328,11 @@ def _position(frame: SceneFrame, where: Place | Point, ground: Number, eye: Numb
     if isinstance(where, Place):
         x, y = frame.local(where.lon, where.lat)
         where = (float(x), float(y), require_number(ground, "ground") + require_number(eye, "eye"))
+    return _local_point(where)
+
+
+def _local_point(where: Point) -> np.ndarray:
+    """(x, y, z) in float64."""
     position = np.asarray(where, dtype=np.float64)
     if position.shape != (3,) or not np.isfinite(position).all():
         raise InputError(f"{where!r} is no point of the scene; give a Place or finite local (x, y, z) in metres")

@@ -73,7 +73,7 @@ def open_light(
     scene: Scene,
     *,
     time: str | None = None,
-    panorama: Path | None = None,
+    light: Path | None = None,
     cloud: float | None = None,
     visibility: float | None = None,
     facades: str | None = None,
@@ -84,32 +84,33 @@ def open_light(
     ``facades`` names a kind of street whose walls the buildings get (:class:`gensat.render.streets.dress.DressedLight`), drawn from ``seed``;
     without a time or a light they stand in a clear day's. Raises InputError for options that do not go together, a time that is none, or a sun for a scene on no place.
     """
-    if time is not None and panorama is not None:
+    if time is not None and light is not None:
         raise InputError("time and light both say where the sun is; give one of them")
     if facades is not None and not len(scene.buildings):
         raise InputError("facades are for footprints; give buildings, or leave facades out")
-    if time is None and panorama is None and facades is None:
+    if time is None and light is None and facades is None:
         if cloud is not None or visibility is not None:
             raise InputError("cloud and visibility need a sun and a sky; give a time, or a light with visibility")
         return None
-    if panorama is not None and cloud is not None:
+    if light is not None and cloud is not None:
         raise InputError("the panorama of the light shows its own clouds; leave cloud out")
-    if panorama is not None:
-        light: Any = PanoramaLight.open(panorama)
-    elif time is None:
-        light = SkyLight(Sky(_DAY.direction(scene.frame.convergence()), cloud_cover=0.0 if cloud is None else cloud))
+    sky: Any
+    if light is not None:
+        sky = PanoramaLight.open(light)
     else:
-        moment = parse_time(time)
-        if scene.frame.crs is None:
-            raise InputError(
-                "the image has no georeference, so a time says nothing of the sun; give a light, or neither"
-            )
-        sun = sun_position(scene.frame.place(0.0, 0.0), moment)
-        light = SkyLight(Sky(sun.direction(scene.frame.convergence()), cloud_cover=0.0 if cloud is None else cloud))
+        sun = _DAY if time is None else _sun(scene, time)
+        sky = SkyLight(Sky(sun.direction(scene.frame.convergence()), cloud_cover=0.0 if cloud is None else cloud))
     air: dict[str, Any] = {} if visibility is None else {"visibility": visibility}
     if facades is not None:
-        return DressedLight(scene, light, style=facades, seed=seed, **air)
-    return SceneLight(light, **air)
+        return DressedLight(scene, sky, style=facades, seed=seed, **air)
+    return SceneLight(sky, **air)
+
+
+def _sun(scene: Scene, time: str) -> SunPosition:
+    moment = parse_time(time)
+    if scene.frame.crs is None:
+        raise InputError("the image has no georeference, so a time says nothing of the sun; give a light, or neither")
+    return sun_position(scene.frame.place(0.0, 0.0), moment)
 
 
 def _number_or_path(text: str) -> float | Path:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gensat.errors import InputError, OutputError
+from gensat.errors import InputError
+from gensat.files import not_written
 from gensat.geo.crs import crs_text
 from gensat.render.frame import SceneFrame
 
@@ -70,11 +71,8 @@ def atomic_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
             shutil.rmtree(old, ignore_errors=True)
         else:
             fresh.rename(path)
-    except InputError:
-        raise
     except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise OutputError(f"{path} could not be written ({reason}); free space or choose another folder") from error
+        raise not_written(path, error) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
