@@ -65,6 +65,9 @@ TRAININGS = (
     "probe",
     "perceptual",
     "splats",
+    "street_pairs",
+    "guided_autoencoder",
+    "refiner",
 )
 
 

@@ -37,6 +37,18 @@ def philox4x32(counter: tuple[np.ndarray, ...], key: tuple[int, int]) -> tuple[n
     return c0, c1, c2, c3
 
 
+def normals(counter: tuple[np.ndarray, ...], key: tuple[int, int]) -> Float[np.ndarray, "c h w"]:
+    """Four standard normals, float32, for each of the (g, h, w) counters: channels 4 g to 4 g + 3."""
+    words = philox4x32(counter, key)
+    groups, *size = words[0].shape
+    out = np.empty((groups, 4, *size))
+    for pair in (0, 2):  # Box and Muller: two uniforms to two normals
+        radius = np.sqrt(-2.0 * np.log((words[pair].astype(np.float64) + 0.5) * 2.0**-32))
+        angle = (words[pair + 1].astype(np.float64) + 0.5) * (2.0 * np.pi * 2.0**-32)
+        out[:, pair], out[:, pair + 1] = radius * np.cos(angle), radius * np.sin(angle)
+    return out.reshape(-1, *size).astype(np.float32)
+
+
 @runtime_checkable
 class Noise(Protocol):
     """What the loop draws from: ``draw`` 0 is the initial noise, draw k the k-th one inside the loop."""
@@ -76,13 +88,7 @@ class NoiseField:
         cols = (cols & 0xFFFFFFFF).astype(np.uint64)
         groups = np.arange((channels + 3) // 4, dtype=np.uint64)
         counter = np.broadcast_arrays(cols[None, None, :], rows[None, :, None], groups[:, None, None], np.uint64(draw))
-        words = philox4x32(tuple(counter), key)
-        normals = np.empty((len(groups), 4, height, width))
-        for pair in (0, 2):  # Box and Muller: two uniforms to two normals
-            radius = np.sqrt(-2.0 * np.log((words[pair].astype(np.float64) + 0.5) * 2.0**-32))
-            angle = (words[pair + 1].astype(np.float64) + 0.5) * (2.0 * np.pi * 2.0**-32)
-            normals[:, pair], normals[:, pair + 1] = radius * np.cos(angle), radius * np.sin(angle)
-        return torch.from_numpy(normals.reshape(1, -1, height, width)[:, :channels].astype(np.float32))
+        return torch.from_numpy(normals(tuple(counter), key)[None, :channels])
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ SIGNALS = (
     "mask",
     "elevation",
     "water_depth",
+    "gbuffers",
 )
 
 

@@ -1,0 +1,67 @@
+"""Noise that lies on the surfaces of a scene: two views of one wall share it, whatever the cameras.
+
+The world-anchored field (:mod:`gensat.diffusion.noise`) in three dimensions. The cell of a latent takes the noise of the small cube
+of space in which its central ray ends; cubes are as large as the cell is there, in steps of two, so that neighbouring cells rarely share one.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gensat.diffusion.noise import NoiseField, normals
+from gensat.render.view import View
+
+_SKY = 1e4  # metres at which the sky is taken to lie
+
+
+class SurfaceNoise:
+    """Noise of one view's latent cells, as :class:`gensat.diffusion.noise.Noise`.
+
+    Args:
+        view: whose pixels end where.
+        seed: of the field.
+        factor: pixels of a cell.
+    """
+
+    def __init__(self, view: View, seed: int, factor: int = 8):
+        height, width = view.distance.shape
+        rows = torch.arange(factor // 2, max(height, factor), factor).clamp(max=height - 1)
+        columns = torch.arange(factor // 2, max(width, factor), factor).clamp(max=width - 1)
+        rays = view.camera.rays(view.distance.device)
+        direction = rays.directions[rows][:, columns].double()
+        distance = view.distance[rows][:, columns].double().nan_to_num(posinf=_SKY).clamp(max=_SKY)
+        points = (rays.origins[rows][:, columns].double() + distance[..., None] * direction).cpu().numpy()
+        across = rays.directions[height // 2, width // 2] - rays.directions[height // 2, max(0, width // 2 - 1)]
+        size = distance.cpu().numpy() * max(float(across.norm()), 1e-9) * factor
+        level = np.floor(np.log2(np.maximum(size, 1e-6) / 1.5)).astype(np.int64)
+        self.cubes = np.floor(points / np.exp2(level)[..., None]).astype(np.int64)
+        self.level, self.seed = level, seed
+        self.outside = NoiseField(seed, "beside a view")
+
+    def __call__(
+        self, row: int, col: int, height: int, width: int, channels: int, draw: int = 0
+    ) -> Float[Tensor, "1 c h w"]:
+        """Noise of the cells [row, row + height) x [col, col + width); beside the view, where windows reach, that of a plain field."""
+        out = self.outside(row, col, height, width, channels, draw)
+        top, left = max(0, -row), max(0, -col)
+        part = np.s_[max(0, row) : row + height, max(0, col) : col + width]
+        if self.level[part].size:
+            own = self._of(self.cubes[part], self.level[part], channels, draw)
+            out[0, :, top : top + own.shape[1], left : left + own.shape[2]] = own
+        return out
+
+    def _of(
+        self, cubes: Int[np.ndarray, "h w 3"], level: Int[np.ndarray, "h w"], channels: int, draw: int
+    ) -> Float[Tensor, "c h w"]:
+        digest = blake2b(f"{self.seed}|surfaces".encode(), digest_size=8).digest()
+        key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little"))
+        x, y, z = ((cubes[..., k] & 0xFFFFFFFF).astype(np.uint64) for k in range(3))
+        groups = np.arange((channels + 3) // 4, dtype=np.uint64)[:, None, None]
+        about = ((level & 0xFF).astype(np.uint64) << np.uint64(24)) | (np.uint64(draw) << np.uint64(8))
+        values = normals(tuple(np.broadcast_arrays(x[None], y[None], z[None], about[None] | groups)), key)
+        return torch.from_numpy(values[:channels])

@@ -1,0 +1,190 @@
+"""Pairs for the ground refiner: what a renderer knows of a generated street from its satellite image, and what the street looks like.
+
+Both come from one geometry and one camera (:mod:`gensat.render.streets`), so every pixel of the answer has exact buffers. Made once, kept in
+shards of one street each; which street stands in shard ``i`` is a function of the seed and ``i``.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from ..errors import InputError
+from ..render.cameras import AnyCamera
+from ..render.environment import PanoramaLight
+from ..render.gbuffers import render
+from ..render.light import SkyLight
+from ..render.lighting import SceneLight
+from ..render.streets.scenes import Street
+from ..render.streets.styles import STREET_TYPES
+from ..render.view import View
+from .card import Outcome
+from .logs import say
+from .recipe import program, start
+
+SIDE = 160
+"""Pixels of a tile: a perspective view, or one half of a panorama."""
+
+BUFFERS = ("rgb", "distance", "normals", "classes", "kind", "seen")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One tile: ``target`` (s, s, 3) uint8, ``buffers`` as encode_gbuffers takes them, ``rays`` (s, s, 3), and words for it."""
+
+    target: np.ndarray
+    buffers: dict[str, np.ndarray]
+    rays: np.ndarray
+    caption: str
+    street_type: str
+
+
+def caption_of(street: Street) -> str:
+    """Words for a street: its type, its weather and how high the sun stands."""
+    light = street.light.light
+    high = light.sky.elevation if isinstance(light, SkyLight) else 30.0
+    sun = "low sun" if high < 15 else "high sun" if high > 45 else "daylight"
+    return f"a street view, {street.plan.kind.name.replace('_', ' ')}, {street.weather.name}, {sun}"
+
+
+def street_pairs(
+    street: Street, rng: np.random.Generator, *, views: int, side: int = SIDE, panoramas: Sequence[Path] = ()
+) -> Iterator[Pair]:
+    """Tiles of ``views`` cameras in a street, every third of them a panorama (two tiles).
+
+    The raw picture stands in the light of the answer, or (one in four) in that of the satellite image under a plain sky; both are exposed
+    alike, by a factor that is drawn. Of ``panoramas``, HDR files, one lights three streets in ten.
+    """
+    if panoramas and rng.random() < 0.3:
+        chosen = panoramas[int(rng.integers(len(panoramas)))]
+        street = street.lit_by(PanoramaLight.open(chosen, heading=float(rng.uniform(0, 360))))
+    words = caption_of(street)
+    for k in range(views):
+        panorama = k % 3 == 2
+        [camera] = street.cameras(
+            1, seed=int(rng.integers(2**31)), width=side * (2 if panorama else 1), height=side, panorama=panorama
+        )
+        key = float(rng.uniform(0.9, 1.9))
+        lit = street.lit_by(street.light.light, key=key)
+        light = SceneLight(street.light.light, visibility=street.weather.visibility, key=key)
+        light.remember(street.scene, street.light.sky_view(street.scene))
+        raw = render(street.scene, camera, light=None if rng.random() < 0.25 else light)
+        yield from _tiles(raw, lit.view(camera), camera, words, street.plan.kind.name, side)
+
+
+def _tiles(raw: View, answer: View, camera: AnyCamera, words: str, name: str, side: int) -> Iterator[Pair]:
+    every = raw.buffers()
+    rays = camera.rays().directions.numpy().astype(np.float16)
+    target = answer.image().array
+    for left in range(0, target.shape[1], side):
+        part = slice(left, left + side)
+        yield Pair(target[:, part], {n: every[n][:, part] for n in BUFFERS}, rays[:, part], words, name)
+
+
+def write_shard(path: Path, pairs: Sequence[Pair]) -> None:
+    """One file of tiles, written beside and renamed: 8-bit pictures and normals, 16-bit distances and rays."""
+
+    def stack(name: str) -> np.ndarray:
+        return np.stack([p.buffers[name] for p in pairs])
+
+    tensors = {
+        "target": np.stack([p.target for p in pairs]),
+        "rays": np.stack([p.rays for p in pairs]),
+        "rgb": (stack("rgb").clip(0, 1) * 255).round().astype(np.uint8),
+        "distance": np.where(np.isfinite(stack("distance")), stack("distance").clip(0, 6e4), np.inf).astype(np.float16),
+        "normals": (stack("normals") * 127).round().astype(np.int8),
+        **{name: stack(name).astype(np.uint8) for name in ("classes", "kind", "seen")},
+    }
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    about = json.dumps([[p.caption, p.street_type] for p in pairs])
+    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, fresh, {"about": about})
+    fresh.rename(path)
+
+
+def read_shard(path: Path) -> list[Pair]:
+    """Inverse of ``write_shard``; pictures and normals as floats again."""
+    with safe_open(path, "np") as file:
+        about = json.loads(file.metadata()["about"])
+        t = {name: file.get_tensor(name) for name in ("target", "rays", *BUFFERS)}
+    t["rgb"] = t["rgb"].astype(np.float32) / 255
+    t["normals"] = t["normals"].astype(np.float32) / 127
+    return [
+        Pair(t["target"][i], {n: t[n][i] for n in BUFFERS}, t["rays"][i], *about[i]) for i in range(len(t["target"]))
+    ]
+
+
+def make_shards(
+    folder: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    views: int = 9,
+    side: int = SIDE,
+    held_out: bool = False,
+    panoramas: Sequence[Path] = (),
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Path]:
+    """The first ``count`` shards of the folder; those that exist already are left as they are.
+
+    Args:
+        folder: made if missing.
+        count: streets.
+        seed: of all of them.
+        views: cameras a street, see ``street_pairs``.
+        side: pixels of a tile.
+        held_out: streets of the types that are kept for testing, else of the others.
+        panoramas: HDR files that light some of them.
+        say: told how many there are after every tenth new one.
+
+    Raises InputError for a street of no views.
+    """
+    if views < 1 or count < 1:
+        raise InputError(f"{count} streets of {views} views hold no pairs; give 1 or more of both")
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [name for name, kind in STREET_TYPES.items() if kind.held_out == held_out]
+    made = []
+    for i in range(count):
+        path = folder / f"street-{i:05d}.safetensors"
+        made.append(path)
+        if path.is_file():
+            continue
+        rng = np.random.default_rng([seed, i, int(held_out)])
+        street = Street.make(str(rng.choice(names)), int(rng.integers(2**31)), samples=1)
+        with torch.no_grad():
+            write_shard(path, list(street_pairs(street, rng, views=views, side=side, panoramas=panoramas)))
+        if i % 10 == 9:
+            say(f"{i + 1} of {count} streets")
+    return made
+
+
+def main(arguments: list[str]) -> None:
+    """``python -m gensat.train.street_pairs [RECIPE] key=value ...``."""
+    start(train, "street_pairs", arguments)
+
+
+def train(recipe: DictConfig) -> Outcome:
+    """Make the shards of the recipe; nothing is trained, but it stands at the beginning of a training."""
+    began, out = time.time(), Path(recipe.out)
+    make_shards(
+        out,
+        recipe.count,
+        seed=recipe.seed,
+        views=recipe.views,
+        side=recipe.side,
+        held_out=recipe.held_out,
+        panoramas=[Path(p) for p in recipe.panoramas],
+        say=say,
+    )
+    return Outcome(out, out, recipe.count, time.time() - began)
+
+
+if __name__ == "__main__":
+    program(main)
