@@ -29,12 +29,14 @@ from gensat.render.heightfield import HeightField
 from gensat.render.objects import Objects
 from gensat.render.prisms import Prisms
 from gensat.render.scene import SURFACE_MODEL, Scene
+from gensat.render.trees import LOWEST, trees
 from gensat.types import GeoImage
 
 Path_: TypeAlias = str | os.PathLike[str]
 Heights: TypeAlias = HeightMap | Path_
 Layout: TypeAlias = LayoutMap | np.ndarray | Path_
 
+_EAVES = 2.0  # metres around footprints in which a surface model still shows the building
 _LOW = 10  # percentile of the edge of a surface model that is taken for ground, to go on beyond it
 
 
@@ -93,8 +95,9 @@ def scene_from_buildings(
     unit: str | None = None,
     height: str | None = None,
     default_height: float | int | None = None,
+    canopy: Heights | None = None,
 ) -> Scene:
-    """Scene of bare ground with prisms over footprints.
+    """Scene of bare ground with prisms over footprints, and trees.
 
     Each building stands on the lowest ground under its corners.
 
@@ -107,6 +110,8 @@ def scene_from_buildings(
         unit: of the terrain heights.
         height: attribute that holds the height of a building in metres.
         default_height: metres of buildings without one.
+        canopy: heights of the uppermost surface; trees stand for what is 2.5 m or more above the ground and 2 m from footprints
+            (:func:`gensat.render.trees.trees`). Default no trees.
 
     Raises:
         InputError: as :func:`scene_from_dsm` and :func:`gensat.geo.buildings.read_buildings`.
@@ -126,7 +131,22 @@ def scene_from_buildings(
     drawn = rasterize(
         [(shape, BUILDING) for shape in found.footprints], (canvas.height, canvas.width), transform=canvas.transform
     )
-    return _scene(picture, canvas, frame, grid, field, prisms, classes, [*notes, *found.notes], "footprints", drawn)
+    notes += found.notes
+    plants = Objects.none()
+    if canopy is not None:
+        surface, more = _heights(canopy, canvas, unit)
+        covered = rasterize(
+            [(shapely.buffer(shape, _EAVES), 1) for shape in found.footprints],
+            drawn.shape,
+            transform=canvas.transform,
+            all_touched=True,
+        )
+        plants, count = trees(surface - heights, grid, covered > 0, field)
+        notes += [
+            *more,
+            f"{count} trees stand for what the surface model holds {LOWEST:g} m above ground outside the footprints",
+        ]
+    return _scene(picture, canvas, frame, grid, field, prisms, classes, notes, "footprints", drawn, plants)
 
 
 def _canvas(image: GeoImage | Path_, gsd: float | int | None) -> tuple[GeoImage, Canvas]:
@@ -184,6 +204,7 @@ def _scene(
     notes: list[str],
     geometry: str,
     drawn: np.ndarray | None = None,
+    objects: Objects | None = None,
 ) -> Scene:
     known = drawn if drawn is not None else np.zeros((canvas.height, canvas.width), np.uint8)
     if classes is not None:
@@ -198,7 +219,7 @@ def _scene(
         torch.from_numpy(to_rgb(picture).astype(np.float32) / 255),
         terrain,
         buildings,
-        Objects.none(),
+        Objects.none() if objects is None else objects,
         torch.from_numpy(known.astype(np.int64)),
         grid,
         None,

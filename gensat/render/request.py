@@ -35,7 +35,7 @@ def open_scene(
 
     Args:
         image: as seen from above.
-        heights: a surface model; alone.
+        heights: a surface model; alone, or with footprints and terrain, where it shows the trees.
         buildings: footprints with heights.
         terrain: bare ground: a file, or a number of metres as text.
         smooth: the surface model as a smooth surface, not as columns.
@@ -48,25 +48,27 @@ def open_scene(
     Raises:
         InputError: options that do not go together, or as :class:`gensat.render.scene.Scene` makes them.
     """
-    if heights is not None and (buildings is not None or terrain is not None):
+    if heights is not None and (buildings is None) != (terrain is None):
         raise InputError(
-            "heights are a surface model, which holds ground and buildings; give them alone, or buildings and terrain"
+            "heights are a surface model, which holds ground, buildings and trees; give them alone, or with both buildings and terrain"
         )
     if heights is None and buildings is None and terrain is None:
         raise InputError(
             "nothing is known of heights; give heights (a DSM), buildings with terrain (a DTM), or terrain 0 for level ground"
         )
-    if smooth and heights is None:
-        raise InputError("smooth is for heights of a surface model; leave it out")
+    if smooth and (heights is None or buildings is not None):
+        raise InputError("smooth is for heights of a surface model alone; leave it out")
     if (height_field or default_height is not None) and buildings is None:
         raise InputError("height-field and default-height are for buildings; leave them out, or give footprints")
     shared: dict[str, Any] = {"classes": layout, "gsd": gsd, "unit": unit}
-    if heights is not None:
+    if heights is not None and buildings is None:
         return Scene.from_dsm(image, heights, surface="bilinear" if smooth else "columns", **shared)
     ground = 0.0 if terrain is None else _number_or_path(terrain)
     if buildings is None:
         return Scene.from_terrain(image, ground, **shared)
-    return Scene.from_buildings(image, buildings, ground, height=height_field, default_height=default_height, **shared)
+    return Scene.from_buildings(
+        image, buildings, ground, height=height_field, default_height=default_height, canopy=heights, **shared
+    )
 
 
 def open_light(

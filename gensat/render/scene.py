@@ -11,6 +11,8 @@ import numpy as np
 import shapely
 import torch
 from jaxtyping import Bool, Float, Int
+from rasterio.features import rasterize
+from rasterio.transform import from_origin
 from scipy.ndimage import grey_opening
 from torch import Tensor
 
@@ -214,30 +216,28 @@ class Scene:
         left, bottom, right, top = self.grid.bounds
         if not (left <= x <= right and bottom <= y <= top):
             raise InputError(
-                f"{self._name(x, y)} lies outside the image, whose south-west corner is {self._name(left, bottom)} "
-                f"and north-east corner {self._name(right, top)}; give a point in it"
+                f"{self.name(x, y)} lies outside the image, whose south-west corner is {self.name(left, bottom)} "
+                f"and north-east corner {self.name(right, top)}; give a point in it"
             )
         free = self._nearest_open(x, y)
         if free is not None:
             what = "on or in a building or tree" if self._is_surface_model else "inside a building"
             raise InputError(
-                f"{self._name(x, y)} lies {what}; the nearest open ground is {self._name(*free)}, "
+                f"{self.name(x, y)} lies {what}; the nearest open ground is {self.name(*free)}, "
                 f"{math.hypot(free[0] - x, free[1] - y):.1f} m away: stand there"
             )
         at = torch.tensor([x, y], dtype=torch.float64, device=self.terrain.heights.device)
         ground = float(self.height_at(at[0], at[1]))
         if not math.isfinite(ground):
-            raise InputError(
-                f"the height of the ground at {self._name(x, y)} is not known; give heights without a hole"
-            )
+            raise InputError(f"the height of the ground at {self.name(x, y)} is not known; give heights without a hole")
         surface: HeightField | None = self._water  # type: ignore[attr-defined]
         if surface is not None:
             level = float(surface.height_at(at[0], at[1]))
             ground = max(ground, level) if math.isfinite(level) else ground
         return x, y, ground + eye
 
-    def _name(self, x: float, y: float) -> str:
-        """A point as a user gives it."""
+    def name(self, x: float, y: float) -> str:
+        """A local point in words, as a user gives it."""
         if self.frame.crs is None:
             return f"x={x:.2f} y={y:.2f} m"
         place = self.frame.place(x, y)
@@ -253,21 +253,30 @@ class Scene:
             outline = shapely.intersection(walls.boundary, shapely.box(*self.grid.bounds))
             near = shapely.get_coordinates(shapely.shortest_line(point, outline))
             return (float(near[1, 0]), float(near[1, 1])) if len(near) else None
-        blocked = self._blocked()
+        blocked = self.blocked()
         row, column = (int(v) for v in self.grid.pixels(torch.tensor(x), torch.tensor(y)))
         row, column = min(row, self.grid.rows - 1), min(column, self.grid.columns - 1)
-        if blocked is None or not blocked[row, column]:
+        if not blocked[row, column]:
             return None
         cx, cy = self.grid.centres()
         away = torch.where(blocked, torch.inf, torch.hypot(cx - x, cy - y))
         nearest = int(away.argmin())
         return (float(cx.flatten()[nearest]), float(cy.flatten()[nearest])) if torch.isfinite(away).any() else None
 
-    def _blocked(self) -> Tensor | None:
-        """Pixels of a bare surface model on which nobody stands: class building, or high above what lies around; on the CPU."""
+    def blocked(self) -> Bool[Tensor, "h w"]:
+        """Pixels on which nobody stands, on the CPU: footprints; on a surface model, class building and what is high above what lies around."""
+        blocked = torch.zeros(self.grid.rows, self.grid.columns, dtype=torch.bool)
+        if len(self.buildings):
+            drawn = rasterize(
+                list(self.buildings.footprints),
+                blocked.shape,
+                transform=from_origin(self.grid.left, self.grid.top, self.grid.step, self.grid.step),
+                all_touched=True,
+            )
+            blocked |= torch.from_numpy(drawn > 0)
         if self.terrain.grid != self.grid or not (self.terrain.surface == "columns" or self._is_surface_model):
-            return None
-        blocked = self.classes.cpu() == BUILDING
+            return blocked
+        blocked |= self.classes.cpu() == BUILDING
         if self._is_surface_model:
             heights = self.terrain.heights.detach().cpu().double().numpy()
             # An opening takes away what is narrower than its window and leaves slopes as they are, if they go on outside.

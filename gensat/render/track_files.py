@@ -103,6 +103,20 @@ def save_camera_path(
     write_bytes(path, json.dumps(made, indent=1).encode(), overwrite)
 
 
+def save_track(track: Track, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Writes where a track leads as GeoJSON: one line, lon and lat in degrees.
+
+    Raises:
+        InputError: the track lies on no place, or as :func:`gensat.files.check_output`.
+    """
+    if track.frame.crs is None:
+        raise InputError("a track on no place has no longitudes; give the scene an image with a CRS")
+    lon, lat = track.frame.lonlat(track.x, track.y)
+    points = [[round(float(a), 8), round(float(b), 8)] for a, b in zip(lon, lat, strict=True)]
+    line = {"type": "Feature", "properties": {}, "geometry": {"type": "LineString", "coordinates": points}}
+    write_bytes(path, json.dumps({"type": "FeatureCollection", "features": [line]}).encode(), overwrite)
+
+
 def _from_vectors(path: Path, frame: SceneFrame) -> Track:
     import pyogrio.raw
     from pyogrio.errors import DataLayerError, DataSourceError

@@ -73,7 +73,8 @@ class DressedLight(StreetLight):
         walls = walls_of(buildings, _roads(scene), prisms, scene.terrain, base)
         roofs = torch.zeros(len(buildings), dtype=torch.int64)
         air = Weather("clear", 3.0, 0.0, visibility)
-        super().__init__(light, ImageGround(scene), walls, roofs, air, seed=seed, **more)
+        self.picture = ImageGround(scene)
+        super().__init__(light, self.picture, walls, roofs, air, seed=seed, **more)
 
     def _roof(self, scene: Scene, surfels: Surfels, blur: Tensor) -> Look:
         x, y = surfels.points[:, 0].contiguous(), surfels.points[:, 1].contiguous()
@@ -84,6 +85,10 @@ class DressedLight(StreetLight):
         water = self.ground.material(x, y) == NAMES.index("water")
         look = _matt(self.ground.albedo(x, y, blur))
         return Look(look.albedo, water * 0.03, look.glow)
+
+    def pictured(self, surfels: Surfels) -> Float[Tensor, "n 3"]:
+        """Albedo of crowns, by the same measure as that of the ground."""
+        return (untone(surfels.rgb) * self.picture.gain).clamp(0.01, 0.85)
 
 
 class ImageGround:

@@ -158,7 +158,8 @@ class StreetLight(SceneLight):
     def _object(self, scene: Scene, surfels: Surfels, blur: Tensor) -> Look:
         things, at = scene.objects, surfels.index
         part, seed = part_of(things.label[at])
-        albedo = untone(things.colour[at])
+        colour = things.colour[at]
+        albedo = torch.where(torch.isnan(colour), self.pictured(surfels), untone(colour))
         gloss, glow = torch.zeros_like(blur), torch.zeros_like(albedo)
         yaw = torch.deg2rad(things.yaw[at])
         c, s = yaw.cos(), yaw.sin()
@@ -212,6 +213,10 @@ class StreetLight(SceneLight):
             ring = (unit[some, 1:].abs().amax(1) > 0.78) | ((unit[some, 1].abs() < 0.5) & (unit[some, 2].abs() < 0.16))
             albedo[some] = torch.where(ring[:, None], 0.6, albedo[some])
         return Look(albedo, gloss, glow)
+
+    def pictured(self, surfels: Surfels) -> Float[Tensor, "n 3"]:
+        """Albedo of what has the colour of the scene's image."""
+        return untone(surfels.rgb)
 
     def _leaves(self, points: Tensor, colour: Tensor, blur: Tensor, seed: Tensor, unit: Tensor, part: Tensor) -> Tensor:
         clumps = value_noise(points, 0.55, 11)

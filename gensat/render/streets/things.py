@@ -126,11 +126,18 @@ class Maker:
 
     def make(self, item: Item) -> None:
         """Adds the solids of one item."""
-        rng = np.random.default_rng(item.seed)
-        self.item, self.z = item, self.ground(item.x, item.y)
-        self.cover = self.land(item.x, item.y)
+        rng = self._begin(item)
         kind = {"median_tree": "oval", "median_lamp": "lamp2"}.get(item.kind, item.kind)
         getattr(self, f"_{kind}")(rng)
+
+    def tree(self, item: Item, height: float | int, radius: float | int) -> None:
+        """Adds a broad-leaved tree of known height and crown radius, metres."""
+        self._tree(self._begin(item), height, radius, 1.0, 9)
+
+    def _begin(self, item: Item) -> np.random.Generator:
+        self.item, self.z = item, self.ground(item.x, item.y)
+        self.cover = self.land(item.x, item.y)
+        return np.random.default_rng(item.seed)
 
     def _add(
         self,
