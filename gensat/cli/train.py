@@ -68,6 +68,7 @@ TRAININGS = (
     "street_pairs",
     "guided_autoencoder",
     "refiner",
+    "refiner_report",
 )
 
 
