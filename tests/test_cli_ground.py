@@ -12,6 +12,7 @@ from PIL import Image
 from pyproj import CRS
 
 from gensat.cli import run
+from gensat.geo.crs import from_lonlat
 from gensat.types import GeoImage
 
 UTM = CRS.from_epsg(32633)
@@ -113,10 +114,78 @@ def test_a_walk_is_a_video_and_a_folder_holds_pictures_and_buffers(place, capsys
     assert ground(*walk, "-o", place / "walk.gif") == 0
     with Image.open(place / "walk.gif") as video:
         assert video.n_frames == 5  # 12 m at 6 m/s, twice a second
-    assert ground(*walk, "-o", f"{place}/frames/", "--json") == 0
-    assert sorted(p.name for p in (place / "frames").iterdir())[:2] == ["view-00000.npz", "view-00000.png"]
-    where = [json.loads(str(np.load(place / "frames" / f"view-0000{i}.npz")["where"])) for i in (0, 4)]
+    capsys.readouterr()
+    assert ground(*walk, "-o", f"{place}/all/", "--frames", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["frames"] == 5
+    frames = place / "all" / "frames"
+    assert sorted(p.name for p in frames.iterdir())[:2] == ["frame-00000.npz", "frame-00000.png"]
+    where = [json.loads(str(np.load(frames / f"frame-0000{i}.npz")["where"])) for i in (0, 4)]
     assert where[0]["heading"] == pytest.approx(90, abs=0.1) and where[1]["camera_lon"] > where[0]["camera_lon"]
+
+
+def test_one_command_makes_views_a_walk_and_a_scene(place, capsys):
+    """From one place to another behind a block: everything of it in a folder, in true coordinates, and nothing twice."""
+    start, end = at(LEFT + 32, TOP - 20), at(LEFT + 32, TOP - 1.8)
+    asked = [
+        place / "image.tif", "--buildings", place / "blocks.geojson", "--terrain", place / "dtm.tif", "--at", *start, "--to", *end,
+        "--width", 32, "--samples", 1, "--speed", 10, "--fps", 1,
+    ]  # fmt: skip
+    assert ground(*asked, "-o", f"{place}/tour", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    names = [
+        "view.png",
+        "view.npz",
+        "panorama.png",
+        "panorama.npz",
+        "track.geojson",
+        "walk.mp4",
+        "scene.glb",
+        "run.json",
+    ]
+    assert [p.rsplit("/", 1)[1] for p in said["outputs"]] == names
+    assert sorted(p.name for p in (place / "tour").iterdir()) == sorted(names)
+    line = json.loads((place / "tour" / "track.geojson").read_text())["features"][0]["geometry"]["coordinates"]
+    assert line[0] == pytest.approx([float(v) for v in start], abs=1e-7)
+    assert line[-1] == pytest.approx([float(v) for v in end], abs=1e-7)
+    walked = shapely.LineString(np.stack(from_lonlat(UTM, *np.array(line).T), axis=1))
+    assert walked.distance(shapely.box(LEFT + 20, TOP - 14, LEFT + 44, TOP - 4)) > 0.5 and walked.length > 40
+    view, panorama = (GeoImage.open(place / "tour" / f"{n}.png") for n in ("view", "panorama"))
+    assert view.array.shape == (24, 32, 3) and panorama.array.shape == (16, 32, 3)
+    assert view.provenance["heading"] == pytest.approx(panorama.provenance["heading"])
+    assert (
+        min(view.provenance["heading"], 360 - view.provenance["heading"]) > 30
+    )  # along the way, not north into the wall
+    low, high = trimesh.load(place / "tour" / "scene.glb").bounds
+    np.testing.assert_allclose(high - low, [64, 20, 64], atol=0.01)
+    record = json.loads((place / "tour" / "run.json").read_text())
+    assert record["place"]["crs"] == "EPSG:32633" and record["asked"]["at"] == [float(v) for v in start]
+    assert record["synthetic"] is True and record["frames"] == said["frames"]
+    assert ground(*asked, "-o", f"{place}/tour") == 2 and "exists" in capsys.readouterr().err
+    assert ground(*asked, "-o", f"{place}/tour", "--overwrite") == 0
+
+
+def test_trees_come_from_a_surface_model_beside_footprints(place, capsys):
+    """What the surface model holds outside the footprints becomes trees; alone beside one of the others it is refused."""
+    heights = GeoImage.open(place / "dsm.tif")
+    heights.array[50:56, 10:16] = 20
+    heights.save(place / "woods.tif")
+    asked = [
+        place / "image.tif",
+        "--buildings",
+        place / "blocks.geojson",
+        "--heights",
+        place / "woods.tif",
+        "--at",
+        *at(*MIDDLE),
+    ]
+    look = ["--heading", 225, "--width", 64, "--height", 64, "--samples", 1, "-o", place / "a.npz", "--json"]
+    assert ground(*asked, *look) == 2 and "with both buildings and terrain" in capsys.readouterr().err
+    assert ground(*asked, "--terrain", place / "dtm.tif", *look) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert any(re.search(r"[1-9]\d* trees stand", note) for note in notes)
+    buffers = np.load(place / "a.npz")
+    crown = (buffers["kind"] == 4) & (buffers["classes"] == 5)
+    assert crown.any() and 15 < np.median(buffers["distance"][crown]) < 35  # the trees stand 27 m away
 
 
 @pytest.mark.parametrize(
@@ -128,6 +197,9 @@ def test_a_walk_is_a_video_and_a_folder_holds_pictures_and_buffers(place, capsys
         (["--at", *at(*MIDDLE)], r"nothing is known of heights; give heights"),
         (["--at", *at(*MIDDLE), "--heights", "dsm.tif", "--terrain", "0"], r"heights are a surface model"),
         (["--at", *at(*MIDDLE), "--terrain", "0", "--time", "2024-06-21"], r"no time of day"),
+        (["--at", *at(*MIDDLE), "--terrain", "0", "--to", *at(*MIDDLE)], r"cannot hold a walk"),
+        (["--to", *at(*MIDDLE), "--terrain", "0"], r"give --at LON LAT"),
+        (["--at", *at(*MIDDLE), "--terrain", "0", "--frames"], r"frames are for a folder"),
         (["--at", *at(*MIDDLE), "--terrain", "0", "--cloud", "0.5"], r"cloud and visibility need a sun"),
         (["--at", *at(*MIDDLE), "--terrain", "nothing.tif"], r"nothing.tif"),
         (["--at", *at(*MIDDLE), "--terrain", "0", "--smooth"], r"smooth is for heights"),

@@ -83,8 +83,8 @@ def find_way(
     if not np.isfinite(length[number[target]]):
         reached = np.zeros(free.shape, bool)
         reached[free] = np.isfinite(length)
-        row, column = nearest(ends[1], reached)
-        there = scene.name(scene.grid.left + (column + 0.5) * cell, scene.grid.top - (row + 0.5) * cell)
+        r, c = nearest(ends[1], reached)
+        there = scene.name(scene.grid.left + (c + 0.5) * cell, scene.grid.top - (r + 0.5) * cell)
         raise InputError(
             f"no way over open ground leads from {scene.name(*ends[0])} to {scene.name(*ends[1])}; "
             f"the nearest point that can be reached is {there}: go there"
@@ -126,7 +126,7 @@ def _coarse(values: Bool[np.ndarray, "h w"], factor: int) -> Bool[np.ndarray, "r
     """Whether any of ``factor`` x ``factor`` cells is set; the last blocks may be smaller."""
     rows, columns = (-(-n // factor) * factor for n in values.shape)
     padded = np.pad(values, ((0, rows - values.shape[0]), (0, columns - values.shape[1])), mode="edge")
-    return padded.reshape(rows // factor, factor, columns // factor, factor).any(axis=(1, 3))
+    return np.any(padded.reshape(rows // factor, factor, columns // factor, factor), axis=(1, 3))
 
 
 def _graph(
