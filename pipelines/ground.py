@@ -26,7 +26,7 @@ from ..diffusion.schedule import settle
 from ..diffusion.windows import WindowPlan
 from ..errors import InputError
 from ..hub.fingerprint import fingerprint
-from ..render.cameras import OrthographicCamera, Panorama
+from ..render.cameras import AnyCamera, OrthographicCamera, Panorama
 from ..render.reproject import reproject
 from ..render.surface_noise import SurfaceNoise
 from ..render.view import View
@@ -75,6 +75,7 @@ class GroundPipeline(ConditionedPipeline):
         negative_prompt: str = "",
         *,
         consistent: bool = True,
+        previous: View | None = None,
         strength: float | int = 1.0,
         num_inference_steps: int | None = None,
         guidance_scale: float | int | None = None,
@@ -91,6 +92,7 @@ class GroundPipeline(ConditionedPipeline):
             negative_prompt: what the unconditional branch is told instead of nothing.
             consistent: show each frame the frame before as far as it reaches, and let the noise lie on the surfaces; else every frame is
                 dreamed by itself.
+            previous: a painted frame that comes before the first.
             strength: 0 to 1: how far from the raw render to begin; 1 begins from noise.
             num_inference_steps, guidance_scale: as the spec says when not given.
             seed: of the noise; random when not given.
@@ -123,7 +125,6 @@ class GroundPipeline(ConditionedPipeline):
             "consistent": consistent,
             "seed": seed,
         }
-        previous: View | None = None
         for view in views:
             check(view, self.spec.window_stride)
             rgb = self._paint(
@@ -207,6 +208,26 @@ class GroundPipeline(ConditionedPipeline):
             text=text if self.text_encoder is not None else None,
             channels=channels,
         )
+
+
+class Painter:
+    """What a renderer shows of cameras, painted, each view shown the one before.
+
+    Args:
+        look: a camera to its raw render.
+        pipe: the refiner.
+        prompt, options: as of ``GroundPipeline.walk``.
+    """
+
+    def __init__(self, look: Callable[[AnyCamera], View], pipe: GroundPipeline, prompt: str = "", **options: Any):
+        self.look, self.pipe, self.prompt, self.options = look, pipe, prompt, options
+        self.last: View | None = None
+
+    def __call__(self, camera: AnyCamera) -> View:
+        """The painted view of a camera."""
+        [self.last] = self.pipe.walk([self.look(camera)], self.prompt, previous=self.last, **self.options)
+        assert self.last is not None
+        return self.last
 
 
 def check(view: View, stride: int) -> None:

@@ -253,3 +253,22 @@ def test_splats_are_a_ply_and_other_formats_are_refused(place, capsys):
     assert b"scale_0" in (place / "s.splats.ply").read_bytes()[:2000]
     assert run(["scene", "export", *scene, "-o", str(place / "s.fbx")]) == 2
     assert "is no format of a scene" in capsys.readouterr().err
+
+
+def test_a_refiner_paints_what_the_renderer_shows(place, capsys):
+    from refiner_toys import toy_refiner
+
+    toy_refiner().save_pretrained(place / "painter")
+    view = (place / "image.tif", "--heights", place / "dsm.tif", "--at", *at(*MIDDLE), "--width", 96, "--height", 64)
+    painted = (*view, "--refine", place / "painter", "--prompt", "red houses", "--steps", 1)
+    assert ground(*view, "-o", place / "raw.npz") == 0 and ground(*painted, "-o", place / "a.npz") == 0
+    assert ground(*painted, "-o", place / "b.npz") == 0
+    raw, one, again = (np.load(place / f"{name}.npz") for name in ("raw", "a", "b"))
+    assert np.array_equal(one["rgb"], again["rgb"]) and np.array_equal(one["distance"], raw["distance"])
+    sky = raw["opacity"] == 0
+    assert np.array_equal(one["rgb"][sky], raw["rgb"][sky]) and not np.array_equal(one["rgb"], raw["rgb"])
+    capsys.readouterr()
+    assert ground(*view, "--prompt", "red houses", "-o", place / "c.png") == 2
+    assert "--refine MODEL" in capsys.readouterr().err
+    assert ground(*view, "--refine", "gensat-small", "-o", place / "c.png") == 2
+    assert "no refiner of ground views" in capsys.readouterr().err

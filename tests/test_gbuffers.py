@@ -4,13 +4,12 @@ import math
 
 import pytest
 import torch
+from refiner_toys import TINY, toy_guided
 from torch.nn.functional import normalize
 
 from gensat.conditioning.gbuffers import GBUFFER_CHANNELS, encode_gbuffers, refiner_channels
 from gensat.errors import InputError
 from gensat.models.guided_autoencoder import GuidedAutoencoder
-
-TINY = {"latent_channels": 4, "widths": (8, 8, 12), "encoder_widths": (8, 8, 8), "blocks": (1, 1, 1)}
 
 
 def at(name):
@@ -75,16 +74,8 @@ def test_an_untrained_decoder_gives_the_raw_render():
     assert torch.equal(vae.picture(torch.randn(2, 4, 4, 6), guide), guide[:, :3])
 
 
-def randomised(seed=0):
-    torch.manual_seed(seed)
-    vae = GuidedAutoencoder(**TINY).requires_grad_(False)
-    for p in vae.parameters():
-        torch.nn.init.normal_(p, std=0.08)
-    return vae
-
-
 def test_a_pixel_depends_on_no_more_than_the_halo():
-    vae, halo = randomised(), GuidedAutoencoder(**TINY).decoder_halo
+    vae, halo = toy_guided(), GuidedAutoencoder(**TINY).decoder_halo
     side = 2 * halo + 9
     z, guide = torch.randn(1, 4, side, side), torch.randn(1, 22, 8 * side, 8 * side)
     whole = vae.decode(z, guide)
@@ -101,7 +92,7 @@ def test_a_pixel_depends_on_no_more_than_the_halo():
 
 
 def test_a_panorama_has_no_seam():
-    vae = randomised(1)
+    vae = toy_guided(1)
     z, guide = torch.randn(1, 4, 4, 16), torch.rand(1, 22, 32, 128) * 2 - 1
     out = vae.picture(z, guide, wrap=True)
     turned = vae.picture(z.roll(5, -1), guide.roll(40, -1), wrap=True)
@@ -110,7 +101,7 @@ def test_a_panorama_has_no_seam():
 
 
 def test_what_a_denoiser_is_shown():
-    vae, guide = randomised(2), torch.rand(2, 22, 32, 32) * 2 - 1
+    vae, guide = toy_guided(2), torch.rand(2, 22, 32, 32) * 2 - 1
     alone = refiner_channels(vae.latents, guide)
     assert alone.shape == (2, 22 + 4 + 4 + 1, 4, 4) and not alone[:, 26:].any()
     assert torch.allclose(alone[:, :22, 0, 0], guide[..., :8, :8].mean((-1, -2)), atol=1e-6)

@@ -1,46 +1,25 @@
 """The ground refiner with tiny networks: geometry and sky stay, frames are told of each other, panoramas close; and its training."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from refiner_toys import toy_refiner
 from solid_toys import FRAME, village
-from test_gbuffers import TINY, randomised
 from torch.nn.functional import pad
-from toys import toy_text
 
 import gensat
 from gensat.conditioning.gbuffers import GBUFFER_CHANNELS, encode_gbuffers
 from gensat.errors import InputError
-from gensat.models.denoiser import LatentDenoiser
-from gensat.pipelines.ground import GroundPipeline
 from gensat.render.cameras import Camera, OrthographicCamera, Panorama
 from gensat.render.gbuffers import render
 from gensat.train.pair_bank import PairBank
 from gensat.train.recipe import load_recipe
-from gensat.train.refiner import earlier, refiner_spec
-
-EXTRA = len(GBUFFER_CHANNELS) + 2 * TINY["latent_channels"] + 1
+from gensat.train.refiner import earlier
 
 
 @pytest.fixture(scope="module")
 def pipe():
-    vae = randomised()
-    torch.manual_seed(1)
-    unet = LatentDenoiser(
-        4, 4, EXTRA, conv_width=8, conv_blocks=1, width=16, depth=1, heads=2, text_dim=16, vector_dim=16
-    )
-    for p in unet.parameters():
-        if not p.any():
-            torch.nn.init.normal_(p, std=0.05)
-    spec = refiner_spec("toy-ground", licence="none")
-    made = GroundPipeline(
-        vae, unet.eval(), FlowMatchEulerDiscreteScheduler(), *toy_text(), spec=replace(spec, text_encoder="saved")
-    )
-    made.set_progress_bar_config(disable=True)
-    return made
+    return toy_refiner()
 
 
 @pytest.fixture(scope="module")

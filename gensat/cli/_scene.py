@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gensat.errors import InputError
+
 if TYPE_CHECKING:
+    from gensat.render.cameras import AnyCamera
     from gensat.render.lighting import SceneLight
     from gensat.render.scene import Scene
+    from gensat.render.view import View
 
-HEIGHTS, LIGHT = "Heights", "Light"
+HEIGHTS, LIGHT, PAINT = "Heights", "Light", "Painting"
 
 Picture = Annotated[Path, typer.Argument(help="Satellite or aerial image: GeoTIFF, or a picture with --gsd.")]
 
@@ -84,3 +89,47 @@ class Lighting:
         from gensat.render.request import open_light
 
         return open_light(scene, **vars(self))
+
+
+@dataclass(frozen=True)
+class Refining:
+    """Whether a network paints the views, for commands made with :func:`gensat.cli._options.spread`."""
+
+    refine: Annotated[
+        str | None,
+        typer.Option(help="Paint views with this model: a shipped name or a folder.", rich_help_panel=PAINT),
+    ] = None
+    prompt: Annotated[
+        str | None, typer.Option(help="What it is told, such as 'a street view, village'.", rich_help_panel=PAINT)
+    ] = None
+    strength: Annotated[
+        float | None, typer.Option(help="How far from the raw render, above 0 to 1 (1).", rich_help_panel=PAINT)
+    ] = None
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.", rich_help_panel=PAINT)] = None
+    alone: Annotated[
+        bool,
+        typer.Option(
+            "--alone", help="Paint each frame by itself: the frame before is not shown.", rich_help_panel=PAINT
+        ),
+    ] = False
+
+    def check(self) -> None:
+        """Raise InputError for options that do not go together."""
+        given = (self.prompt, self.strength, self.steps, self.alone or None)
+        if self.refine is None and any(value is not None for value in given):
+            raise InputError("prompt, strength, steps and alone are for --refine MODEL; give it, or leave them out")
+
+    def on(self, look: Callable[[AnyCamera], View], *, seed: int, device: str) -> Callable[[AnyCamera], View]:
+        """Views as ``look`` makes them, painted where that is asked for; raises ModelError where there is no such model."""
+        if self.refine is None:
+            return look
+        import gensat
+        from gensat.errors import ModelError
+        from gensat.pipelines.ground import GroundPipeline, Painter
+
+        pipe = gensat.load(self.refine, device=device)
+        if not isinstance(pipe, GroundPipeline):
+            raise ModelError(f"{self.refine} is no refiner of ground views; give one that gensat train refiner made")
+        pipe.set_progress_bar_config(disable=True)
+        options = {"consistent": not self.alone, "num_inference_steps": self.steps, "seed": seed}
+        return Painter(look, pipe, self.prompt or "a street view", strength=self.strength or 1.0, **options)

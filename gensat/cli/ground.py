@@ -81,6 +81,7 @@ def ground(
     *,
     geometry: scenes.Geometry,
     lighting: scenes.Lighting,
+    refining: scenes.Refining,
     device: options.Device = "auto",
     json: options.Json = False,
     overwrite: options.Overwrite = False,
@@ -105,6 +106,7 @@ def ground(
     output = Output.check(out, one=at is not None and to is None, walks=walks, frames=frames, overwrite=overwrite)
     if panorama and pitch:
         raise InputError("a panorama looks everywhere at once, so it has no --pitch; leave it out")
+    refining.check()
     lens = Lens(width, height, fov, pitch, eye, panorama)
     began = clock.perf_counter()
     from gensat.diffusion.precision import choose
@@ -127,9 +129,10 @@ def ground(
         screen.note("note: facades are drawn on the CPU")
     loaded = clock.perf_counter()
 
-    def look(camera: AnyCamera) -> View:
+    def raw(camera: AnyCamera) -> View:
         return render(scene, camera, light=light, samples=samples)
 
+    look = refining.on(raw, seed=lighting.seed, device=device)
     if output.folder:
         if position is None:
             position = tuple(cameras[0].position)
@@ -153,7 +156,11 @@ def ground(
     }
     if output.folder:
         asked = {"image": image, "at": at, "to": to, "track": track, "speed": speed, "fps": fps, "samples": samples}
-        files.append(output.save_record(scene, {**asked, **vars(lens), **vars(geometry), **vars(lighting)}, data))
+        files.append(
+            output.save_record(
+                scene, {**asked, **vars(lens), **vars(geometry), **vars(lighting), **vars(refining)}, data
+            )
+        )
         data["outputs"] = [str(file) for file in files]
     shown = str(files[0]) if len(files) == 1 else f"{output.path}/  {len(files)} files"
     screen.result(data, f"{shown}  {data['frames']} x {data['width']} x {data['height']} in {seconds:.1f} s")
