@@ -7,6 +7,7 @@ import pytest
 import shapely
 import torch
 from affine import Affine
+from refiner_toys import toy_refiner
 
 from gensat import GeoImage, Place
 from gensat.comfy.ground_nodes import GensatExportScene, GensatGroundView, GensatScene
@@ -51,6 +52,20 @@ def test_a_view_is_what_the_renderer_gives(block):
     assert depth.max() == 1 and depth[0][view.sky].max() == 0
     around, _, _ = GensatGroundView().look(scene, place.lon, place.lat, **{**LOOK, "panorama": True})
     assert around.shape == (1, 24, 32, 3)
+
+
+def test_a_refiner_paints_the_view(block):
+    image, footprints, place = block
+    (scene,) = GensatScene().make("", footprints, "0", 0.0, geo=Geo((image,)))
+    asked = {**LOOK, "width": 96, "height": 64, "samples": 1}
+    raw, _, _ = GensatGroundView().look(scene, place.lon, place.lat, **asked)
+    painter = {"refiner": toy_refiner(), "prompt": "red houses", "seed": 3}
+    made, _, invented = GensatGroundView().look(scene, place.lon, place.lat, **asked, **painter)
+    again, _, _ = GensatGroundView().look(scene, place.lon, place.lat, **asked, **painter)
+    assert torch.equal(made, again) and not torch.equal(made, raw)
+    assert torch.equal((made != raw).any(-1) & (invented == 0), torch.zeros_like(invented, dtype=torch.bool))  # the sky
+    with pytest.raises(InputError, match="from above"):
+        GensatGroundView().look(scene, place.lon, place.lat, **asked, refiner=object())
 
 
 def test_a_scene_is_written_under_a_new_name_each_time(block):

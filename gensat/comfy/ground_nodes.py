@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gensat.comfy import host
-from gensat.comfy.node import Node, OutputNode, degrees, mappings, number, prefix, text, whole
+from gensat.comfy.node import MAX_SEED, Node, OutputNode, degrees, mappings, number, prefix, text, whole
 from gensat.comfy.values import Geo
 from gensat.errors import InputError
 from gensat.types import Place
@@ -94,6 +94,9 @@ class GensatGroundView(Node):
             "optional": {
                 "time": text(tooltip="Sun of a moment: 2024-06-21T09:00Z; empty: as it is."),
                 "samples": whole(2, 1, 8),
+                "refiner": ("GENSAT_MODEL", {"tooltip": "Paints the view; a folder that gensat train refiner made."}),
+                "prompt": text("a street view", tooltip="What the refiner is told."),
+                "seed": whole(0, 0, MAX_SEED),
             },
         }
 
@@ -111,10 +114,14 @@ class GensatGroundView(Node):
         eye: float,
         time: str = "",
         samples: int = 2,
+        refiner: Any = None,
+        prompt: str = "a street view",
+        seed: int = 0,
     ) -> tuple[Any, Any, Any]:
         """The picture, metres of depth scaled so that the nearest is 1 and the sky 0, and the mask of what is invented."""
         import torch
 
+        from gensat.pipelines.ground import GroundPipeline
         from gensat.render.cameras import Camera, Panorama
         from gensat.render.gbuffers import render
         from gensat.render.request import open_light
@@ -126,6 +133,10 @@ class GensatGroundView(Node):
         else:
             camera = Camera.looking(scene.frame, position, pitch=pitch, fov=fov, **shape)
         view = render(scene, camera, light=open_light(scene, time=time.strip() or None), samples=samples)
+        if refiner is not None:
+            if not isinstance(refiner, GroundPipeline):
+                raise InputError("the refiner is a model for views from above; load one that gensat train refiner made")
+            view = refiner(view, prompt, seed=seed).views[0]
         near = torch.where(view.sky, torch.inf, view.depth).min()
         depth = torch.where(view.sky, 0.0, near / view.depth)
         device = host.image_device()

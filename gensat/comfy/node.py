@@ -35,6 +35,10 @@ class OutputNode(Node):
         return {"ui": {**shown, "text": [text]}, "result": (text,)}
 
 
+MAX_SEED = 2**53 - 1
+"""The largest whole number that survives a browser."""
+
+
 def text(default: str = "", tooltip: str | None = None, **more: Any) -> Widget:
     """A line of text."""
     return "STRING", _known(default=default, tooltip=tooltip, **more)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gensat.comfy import host
-from gensat.comfy.node import Node, OutputNode, degrees, mappings, number, prefix, text, whole
+from gensat.comfy.node import MAX_SEED, Node, OutputNode, degrees, mappings, number, prefix, text, whole
 from gensat.comfy.values import Geo, Layout, Site
 from gensat.errors import InputError
 from gensat.geo.display import to_rgb
@@ -21,8 +21,6 @@ from gensat.types import Acquisition, Place
 _log = logging.getLogger(__name__)
 _UNKNOWN = -1.0
 """What stands for "not known" or "the model's default" in a number field, which ComfyUI cannot leave empty."""
-
-_MAX_SEED = 2**53 - 1  # the largest whole number that survives a browser
 
 
 class GensatLoadModel(Node):
@@ -169,7 +167,7 @@ class GensatGenerate(Node):
                 "height": side,
                 "steps": whole(0, 0, 1000, "0: the model's default."),
                 "guidance": number(_UNKNOWN, _UNKNOWN, 100.0, 0.1, "-1: the model's default."),
-                "seed": whole(0, 0, _MAX_SEED, control_after_generate=True),
+                "seed": whole(0, 0, MAX_SEED, control_after_generate=True),
                 "count": whole(1, 1, 64, "Image i gets seed + i."),
             },
             "optional": {
