@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter
 from scipy.spatial import cKDTree
 
 from gensat.geo.classes import WOODLAND
@@ -29,6 +29,7 @@ _TALLEST = 45.0  # metres; what is higher is a mast, a crane or an error
 _SMOOTH = 1.0  # metres over which tops are looked for
 _APART = 0.7  # of the sum of two radii: the nearest that two tops stand
 _FILLED = 1.1  # of the sum of two radii: the nearest that a tree between tops stands to another
+_WITHIN = 0.8  # of its radius: the nearest that such a tree stands to the edge of the canopy
 _LATTICE = 2.0  # metres between places that are tried for them
 
 
@@ -52,12 +53,14 @@ def tree_tops(
     every = max(1, round(_LATTICE / grid.step))
     filled = np.zeros_like(top)
     filled[every // 2 :: every, every // 2 :: every] = True
+    radius = (3.09632 + 0.00895 * canopy**2) / 2
+    # What fills the canopy lies inside of it; a top may have been narrower than its height says.
+    filled &= distance_transform_edt(canopy >= LOWEST) * grid.step >= _WITHIN * radius
     row, column = np.nonzero((top | filled) & (canopy >= LOWEST))
     order = np.lexsort((column, row, -smooth[row, column], ~top[row, column]))  # tops before what is between them
     row, column = row[order], column[order]
     places = np.stack([grid.left + (column + 0.5) * grid.step, grid.top - (row + 0.5) * grid.step], axis=1)
-    heights = canopy[row, column].astype(np.float64)
-    radii = (3.09632 + 0.00895 * heights**2) / 2
+    heights, radii = canopy[row, column].astype(np.float64), radius[row, column].astype(np.float64)
     apart = np.where(top[row, column], _APART, _FILLED)
     kept = _spread_out(places, radii, apart)
     return places[kept], heights[kept], radii[kept]
