@@ -1,4 +1,4 @@
-"""Published satellite-to-ground models (Sat2Density, Sat2Density++) as one pipeline, in true coordinates."""
+"""Published satellite-to-ground models (Sat2Density, Sat2Density++, Sat3DGen) as one pipeline, in true coordinates."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from ..hub.fingerprint import fingerprint
 from ..hub.resolve import model_folder
 from ..hub.spec import ModelSpec
 from ..hub.weights import check_weights, import_components
-from ..render.cameras import Panorama
+from ..render.cameras import Camera
 from ..render.environment import SKY_BINS
-from ..render.rays import MESH
 from ..render.view import View
-from ..render.volume import SKY
 from ..types import Acquisition, GeoImage, Place
-from .density_models import Around, ground_model
+from .density_models import ground_model
 from .density_tile import DensityTile, cut_tile, standing
+from .density_views import as_view, cut
 from .parts import describe
 
 PANO_SIZE = (512, 128)
-"""Pixels of the panoramas that both models saw in training; reference panoramas are brought to it."""
+"""Pixels of the panoramas that the models saw in training; reference panoramas are brought to it."""
+VIEW_SIZE = (256, 256)
+"""Pixels of a perspective view where none are given: those of Sat3DGen's training."""
 
 
 @dataclass
@@ -40,10 +41,10 @@ class GroundOutput(BaseOutput):
     """What a call returns.
 
     Args:
-        images: the panoramas as PIL images.
+        images: the panoramas or views as PIL images.
         views: the same with distance, opacity, sky and camera; every pixel is painted by a network, so none is ``seen``.
         tile: what the networks made of the image: give it instead of the image for further calls on the same tile.
-        gathered: per panorama (h, w, 3), the colours along its rays before painting.
+        gathered: per picture (h, w, 3), the colours along its rays before painting.
         above: the tile as the model sees it from above, on the tile's own grid; None unless asked for.
         heights: metres over the ground on the same grid, an estimate from the density; None unless asked for.
         notes: what was assumed, one sentence each.
@@ -59,7 +60,7 @@ class GroundOutput(BaseOutput):
 
 
 class DensityGroundPipeline(DiffusionPipeline):
-    """From a satellite tile, a position and a light to a street panorama.
+    """From a satellite tile, a position and a light to a street panorama or a perspective view.
 
     Components: ``model``, one of the networks that ``gensat models convert`` makes.
     """
@@ -105,6 +106,17 @@ class DensityGroundPipeline(DiffusionPipeline):
         tile = cut_tile(image, ground.tile_metres, ground.tile_size, at, bicubic=ground.bicubic)
         return ground.hold(tile, seed)
 
+    def about(self) -> dict[str, Any]:
+        """What the tags of everything that it makes say."""
+        return {
+            "synthetic": True,
+            "software": f"gensat {__version__}",
+            "model": self.spec.name,
+            "model_hash": fingerprint(self),
+            "model_licence": self.spec.licence,
+            "tile_metres": self.ground.tile_metres,
+        }
+
     @torch.inference_mode()
     def __call__(
         self,
@@ -115,26 +127,34 @@ class DensityGroundPipeline(DiffusionPipeline):
         light: GeoImage | Image.Image | np.ndarray | None = None,
         sky: Image.Image | np.ndarray | None = None,
         histogram: np.ndarray | Tensor | None = None,
+        fov: float | int | None = None,
+        pitch: float | int = 0.0,
+        size: tuple[int, int] | None = None,
         seed: int | None = None,
         above: bool = False,
         corners: bool = False,
         return_dict: bool = True,
     ) -> GroundOutput | tuple:
-        """Make panoramas of one tile.
+        """Make panoramas, or perspective views, of one tile.
 
         Args:
             image: with coordinates: the tile around ``at`` is cut out of it; without: the tile itself (see :func:`cut_tile`);
                 or the ``tile`` of an earlier call.
-            at: where the camera stands: a Place, or (row, col) in pixels of the model's tile; a list makes one panorama each;
+            at: where the camera stands: a Place, or (row, col) in pixels of the model's tile; a list makes one picture each;
                 None is the centre of the tile.
             heading: degrees clockwise from true north (from the top where there are no coordinates) that the middle column
-                looks at; one, or one per panorama.
+                looks at; one, one per place, or for one place several, which make one picture each.
             light: a street panorama whose sky lights the scene, with
             sky: its mask: True, 1 or 255 where there is sky; or else
             histogram: the 270 numbers themselves.
+            fov: horizontal field of view in degrees: perspective views instead of panoramas. Sat3DGen was trained with 120 and
+                makes them itself; those of the other models are cut out of their panoramas.
+            pitch: degrees up that perspective views look.
+            size: (width, height) of perspective views, even; 256 x 256 if not given.
             seed: Sat2Density: the light's code is drawn instead of being its mean. Sat2Density++: of the latent; 0 if not given.
             above: whether the tile is also rendered from above, with heights.
-            corners: look through the upper left corners of pixels, half a pixel off, as the published programs do.
+            corners: look along the rays of the published programs: through the upper left corners of pixels, half a pixel
+                off (Sat3DGen: from edge to edge of the panorama, whose borders then do not meet).
             return_dict: else a tuple (images, views).
 
         Raises:
@@ -145,32 +165,38 @@ class DensityGroundPipeline(DiffusionPipeline):
         if not spots:
             raise InputError("the list of places is empty; give one or more")
         headings = list(heading) if isinstance(heading, Sequence) else [heading] * len(spots)
+        if len(spots) == 1 and headings:
+            spots = spots * len(headings)
         if len(headings) != len(spots):
             raise InputError(f"{len(headings)} headings for {len(spots)} places; give one, or one per place")
         headings = [require_number(h, "heading") for h in headings]
         for spot in spots:
             if not (spot is None or isinstance(spot, Place) or _is_pixel(spot)):
                 raise InputError(f"at is {spot!r}; give gensat.Place(lon=..., lat=...) or (row, col)")
+        shape = _view_shape(fov, pitch, size)
         first = spots[0] if isinstance(spots[0], Place) else None
         tile = image if isinstance(image, DensityTile) else self.read(image, first, seed=seed)
         stands = [standing(tile, spot) for spot in spots]
         code = self.ground.light(tile, counts, seed)
         about = {
-            "synthetic": True,
-            "software": f"gensat {__version__}",
-            "model": self.spec.name,
-            "model_hash": fingerprint(self),
-            "model_licence": self.spec.licence,
+            **self.about(),
             "image": None if isinstance(image, DensityTile) else describe(image),
             "light": None if light is None else describe(light),
             "seed": seed,
-            "tile_metres": tile.metres,
         }
         views, gathered = [], []
         for (east, north), direction in zip(stands, headings, strict=True):
-            camera = self.ground.camera(east, north, tile.frame.azimuth(direction, east, north))
-            seen = self.ground.around(tile, camera, code, corners)
-            views.append(_view(seen, camera, tile, about))
+            camera: Any = self.ground.camera(east, north, tile.frame.azimuth(direction, east, north))
+            if shape is None:
+                seen = self.ground.around(tile, camera, code, corners)
+            else:
+                where, around = (east, north, self.ground.eye), camera
+                camera = Camera.looking(tile.frame, where, heading=direction, **shape)
+                if self.ground.perspective:
+                    seen = self.ground.around(tile, camera, code, corners)
+                else:
+                    seen = cut(self.ground.around(tile, around, code, corners), around, camera)
+            views.append(as_view(seen, camera, tile, about))
             gathered.append(seen.gathered.float().cpu().numpy())
         down, heights = self._above(tile, about) if above else (None, None)
         notes = [f"a seed decides {self.ground.draws}"] if seed is not None else []
@@ -210,6 +236,23 @@ class DensityGroundPipeline(DiffusionPipeline):
         return self.ground.histogram(torch.from_numpy(picture), torch.from_numpy(mask))
 
 
+def _view_shape(fov: Any, pitch: Any, size: Any) -> dict[str, Any] | None:
+    """What a perspective camera takes besides its place, checked; None for panoramas."""
+    if fov is None:
+        if size is not None or pitch != 0:
+            raise InputError("size and pitch are of perspective views; give fov too (degrees), or leave them out")
+        return None
+    width, height = size or VIEW_SIZE
+    if min(width, height) < 32 or width % 2 or height % 2:
+        raise InputError(f"a view of {width} x {height} pixels cannot be made; give even sides of 32 or more")
+    return {
+        "fov": require_number(fov, "fov"),
+        "pitch": require_number(pitch, "pitch"),
+        "width": int(width),
+        "height": int(height),
+    }
+
+
 def _is_pixel(at: Any) -> bool:
     return (
         isinstance(at, (tuple, list))
@@ -227,38 +270,3 @@ def _pil(picture: Any, mode: str) -> Image.Image:
     if not isinstance(picture, Image.Image):
         raise InputError(f"the light or its sky is a {type(picture).__name__}; give a PIL image or an array (h, w)")
     return picture.convert(mode)
-
-
-def _view(seen: Around, camera: Panorama, tile: DensityTile, about: Mapping[str, Any]) -> View:
-    """The panorama with what is known of its pixels; there are no classes in a density."""
-    sky = seen.opacity < SKY
-    distance = torch.where(sky, torch.inf, seen.distance).float().cpu()
-    sky, shape = sky.cpu(), distance.shape
-    none = torch.zeros(shape, dtype=torch.int64)
-    return View(
-        rgb=seen.rgb.float().cpu(),
-        distance=distance,
-        depth=distance,
-        normals=_normals(distance, camera),
-        opacity=seen.opacity.float().clamp(0, 1).cpu(),
-        sky=sky,
-        classes=none,
-        kind=torch.where(sky, 0, MESH),
-        index=none - 1,
-        seen=torch.zeros(shape, dtype=torch.bool),
-        camera=camera,
-        frame=tile.frame,
-        provenance=about,
-    )
-
-
-def _normals(distance: Float[Tensor, "h w"], camera: Panorama) -> Float[Tensor, "h w 3"]:
-    """Normals of the surface through neighbouring pixels, towards the camera; 0 where there is sky beside them."""
-    along = camera.rays().directions
-    points = along * distance[..., None]
-    across = points.roll(-1, 1) - points.roll(1, 1)
-    down = torch.zeros_like(points)
-    down[1:-1] = points[2:] - points[:-2]
-    normal = torch.nn.functional.normalize(torch.linalg.cross(across, down), dim=-1)
-    normal = torch.where((normal * along).sum(-1, keepdim=True) > 0, -normal, normal)
-    return torch.nan_to_num(normal, nan=0.0, posinf=0.0, neginf=0.0)

@@ -32,6 +32,7 @@ class DensityTile:
         metres: width of the tile.
         held: what the model computed from it: a volume, or planes.
         style: w of the tile's latent, for models that have one.
+        high: metres from north to south where the tile is no square.
     """
 
     pixels: Float[Tensor, "3 h w"]
@@ -39,15 +40,15 @@ class DensityTile:
     metres: float
     held: Any = None
     style: Tensor | None = None
+    high: float | None = None
 
     def geo(self, array: np.ndarray, **more: Any) -> GeoImage:
         """An image on the tile's own grid, whatever its number of pixels."""
         if self.frame.crs is None:
             return GeoImage(array, **more)
-        side = self.metres / self.frame.metre
+        wide, high = (v / self.frame.metre for v in (self.metres, self.high or self.metres))
         x, y, _ = self.frame.origin
-        step = side / array.shape[1]
-        transform = Affine(step, 0.0, x - side / 2, 0.0, -step, y + side / 2)
+        transform = Affine(wide / array.shape[1], 0.0, x - wide / 2, 0.0, -high / array.shape[0], y + high / 2)
         return GeoImage(array, crs=self.frame.crs, transform=transform, **more)
 
 
@@ -77,10 +78,11 @@ def standing(tile: DensityTile, at: Place | tuple[float | int, float | int] | No
 
 def cut_tile(
     image: GeoImage | Image.Image | np.ndarray,
-    metres: float,
-    size: int,
+    metres: float | tuple[float, float],
+    size: int | tuple[int, int],
     at: Place | None = None,
     *,
+    offset: tuple[float, float] = (0.0, 0.0),
     bicubic: bool = True,
 ) -> DensityTile:
     """Cut the tile around a place out of an image.
@@ -90,14 +92,17 @@ def cut_tile(
 
     Args:
         image: 8 bits, or floats in 0 to 1.
-        metres: width of the tile.
-        size: its pixels.
+        metres: width of the tile, or its width and height.
+        size: its pixels, or its columns and rows.
         at: where the camera will stand.
+        offset: metres east and north from the image's centre to the tile's, instead of ``at``.
         bicubic: resampling; else bilinear.
 
     Raises:
         InputError: the image is smaller than the tile, the place is outside, the picture is not square.
     """
+    wide_metres, high_metres = metres if isinstance(metres, tuple) else (metres, metres)
+    shape = size if isinstance(size, tuple) else (size, size)
     picture, gsd = _picture(image)
     height, width = picture.height, picture.width
     kind = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
@@ -113,18 +118,18 @@ def cut_tile(
     if transform is None:
         if width != height:
             raise InputError(
-                f"the picture is {width} x {height} pixels and says nothing of its scale; give a square tile of {metres:g} m, "
+                f"the picture is {width} x {height} pixels and says nothing of its scale; give a square tile of {wide_metres:g} m, "
                 "or an image with coordinates"
             )
-        return DensityTile(_tensor(picture.resize((size, size), kind)), frame, metres)
+        return DensityTile(_tensor(picture.resize(shape, kind)), frame, wide_metres)
     across, down = transform.a * frame.metre, -transform.e * frame.metre
-    wide, high = metres / across, metres / down
+    wide, high = wide_metres / across, high_metres / down
     if wide > width * (1 + SLACK) or high > height * (1 + SLACK):
         raise InputError(
-            f"the image covers {width * across:.1f} x {height * down:.1f} m, the model's tile is {metres:g} m wide; "
+            f"the image covers {width * across:.1f} x {height * down:.1f} m, the model's tile is {wide_metres:g} m wide; "
             "give a larger image"
         )
-    col, row = width / 2, height / 2
+    col, row = width / 2 + offset[0] / across, height / 2 - offset[1] / down
     if at is not None:
         x, y = (float(v) for v in frame.to_crs(*frame.local(at.lon, at.lat)))
         col, row = (float(v) for v in ~transform @ (x, y))
@@ -135,7 +140,22 @@ def cut_tile(
     if frame.crs is not None:
         x, y = (float(v) for v in transform @ (col, row))
         frame = SceneFrame(frame.crs, (x, y, 0.0), frame.metre)
-    return DensityTile(_tensor(picture.resize((size, size), kind, box=box)), frame, metres)
+    return DensityTile(_tensor(picture.resize(shape, kind, box=box)), frame, wide_metres, high=high_metres)
+
+
+def image_extent(image: GeoImage) -> tuple[float, float, SceneFrame]:
+    """Metres from west to east and from south to north of an image, and the frame with its origin at the centre.
+
+    Raises:
+        InputError: nothing says its scale.
+    """
+    rows, cols = image.array.shape[:2]
+    if image.crs is not None and image.transform is not None:
+        frame = SceneFrame.around(image)
+        return image.transform.a * frame.metre * cols, -image.transform.e * frame.metre * rows, frame
+    if image.gsd is None:
+        raise InputError("the image says nothing of its scale; give one with coordinates or with a gsd")
+    return image.gsd * cols, image.gsd * rows, SceneFrame(None)
 
 
 def _inside(centre: float, span: float, size: int) -> float:

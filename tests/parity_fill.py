@@ -37,3 +37,22 @@ def checksum(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
         "sum": float(sum(t.sum() for t in flat)),
         "sum_sq": float(sum((t * t).sum() for t in flat)),
     }
+
+
+def drawn_sat3dgen(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """As ``drawn``, louder where a network of random weights would say next to nothing."""
+    values = drawn(name, shape)
+    if "lambda1" in name:
+        return 0.5 + 0.1 * values
+    loud = {"sky_mapping": 2.0, "mlp.net0": 3.0, "mlp.net1_density": 8.0, "mlp.grd_color_convert": 3.0}
+    gain = next((g for begin, g in loud.items() if name.startswith(begin)), 1.0)
+    return values * gain if name.endswith("weight") and len(shape) == 2 else values
+
+
+def drawn_field(channels: int = 32, cells: int = 320) -> tuple[torch.Tensor, torch.Tensor]:
+    """A smooth plane (channels, cells, cells) and a column (channels, cells) of features."""
+    plane = torch.nn.functional.interpolate(
+        drawn("plane.bias", (1, channels, 20, 20)) * 20, (cells, cells), mode="bilinear"
+    )
+    column = torch.nn.functional.interpolate(drawn("column.bias", (1, channels, 20)) * 10, cells, mode="linear")
+    return plane[0], column[0]

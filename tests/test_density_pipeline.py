@@ -8,10 +8,10 @@ from PIL import Image
 from published_toys import plain_model, plus_model
 
 from gensat.errors import InputError
-from gensat.models.pixel_path import read_pixel_path
 from gensat.models.sky_histogram import raw_histogram
 from gensat.pipelines.density import DensityGroundPipeline
 from gensat.pipelines.density_tile import cut_tile, standing
+from gensat.render.pixel_path import read_pixel_path
 from gensat.types import GeoImage, Place
 
 # UTM zone 31 ends at 6 degrees east; there, at 52 degrees north, the grid is turned by 2.36 degrees
@@ -142,6 +142,13 @@ def test_trajectories_of_both_programs(tmp_path):
     plus, plain = read_pixel_path(tmp_path / "plus.csv"), read_pixel_path(tmp_path / "plain.csv")
     assert (plus[0].row, plus[0].col, plus[0].heading) == (20.0, 10.5, 90.0)  # to the right is east
     assert plus[1].heading == pytest.approx(0.0, abs=1e-4) or plus[1].heading == pytest.approx(360.0, abs=1e-4)
+    (tmp_path / "shares.csv").write_text("w,h\n-1,1\n0,0.5\n")
+    shares = read_pixel_path(tmp_path / "shares.csv", drawn_on=640, size=(200, 100))
+    assert [(p.row, p.col, p.heading) for p in shares] == [(100.0, 0.0, None), (75.0, 100.0, None)]
+    (tmp_path / "vigor.csv").write_text("w,h,angle\n600,20,0\n320,20,0\n")
+    with pytest.raises(InputError, match=r"line 2 of vigor\.csv lies outside of a picture of 256 x 256 pixels.*drawn_on"):
+        read_pixel_path(tmp_path / "vigor.csv")
+    assert read_pixel_path(tmp_path / "vigor.csv", drawn_on=640)[1].col == 128.0
     large = read_pixel_path(tmp_path / "plus.csv", drawn_on=640)
     assert (large[0].row, large[0].col) == (8.0, 4.2)
     assert plain[0] == plus[0] and plain[1].heading == 190.0

@@ -160,6 +160,22 @@ def test_csv_of_sat2density(tmp_path):
         read_track(tmp_path / "pixels.csv", FRAME)
 
 
+def test_places_in_an_image_are_pixels_or_shares_of_it(tmp_path):
+    """The published programs write pixels of the picture that the path was drawn on."""
+    half = 2 * GRID.columns
+    (tmp_path / "shares.csv").write_text("w,h,angle\n-0.5,0,0\n0.5,-1,0\n")
+    (tmp_path / "pixels.csv").write_text(f"w,h,angle\n{half / 4},{half / 2},0\n{half * 3 / 4},0,0\n")
+    shares = read_track(tmp_path / "shares.csv", FRAME, GRID)
+    pixels = read_track(tmp_path / "pixels.csv", FRAME, GRID, drawn_on=(half, 2 * GRID.rows))
+    np.testing.assert_allclose([pixels.x, pixels.y], [shares.x, shares.y], atol=1e-9)
+    np.testing.assert_allclose(pixels.heading, shares.heading)
+    with pytest.raises(InputError, match="drawn_on"):
+        read_track(tmp_path / "pixels.csv", FRAME, GRID)
+    (tmp_path / "one.csv").write_text("x,y,angle\n3,4,90\n")
+    with pytest.raises(InputError, match="1 points"):
+        read_track(tmp_path / "one.csv", FRAME, GRID)
+
+
 @pytest.mark.parametrize("heading,pitch,roll", [(0, 0, 0), (123, -35, 0), (300, 60, 25), (45, -90, 0), (45, 90, 0)])
 def test_angles_come_back_from_a_pose(heading, pitch, roll):
     camera = Camera.looking(FRAME, (5.0, -7.0, 30.0), heading=heading, pitch=pitch, roll=roll)
@@ -209,7 +225,7 @@ def write(path, text):
         ("a.csv", "lon,lat,time\n-77,38,soon\n-77,38,later", "ISO 8601"),
         ("a.csv", "lon,lat\n-77,38\nnan,38", "longitude|finite"),
         ("a.csv", "", "first line"),
-        ("a.csv", "w,h\n3,0\n0,0", "outside -1 to 1"),
+        ("a.csv", "w,h\n500,0\n0,0", "drawn_on"),
         ("a.json", "{", "JSON"),
         ("a.json", '{"camera_path": []}', "0 cameras"),
         ("a.json", '{"camera_path": [{"camera_to_world": [1, 2]}]}', "no camera path"),

@@ -68,7 +68,7 @@ def convert(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Convert a published checkpoint (Sat2Density, Sat2Density++) to a model folder of safetensors; no code in it is run."""
+    """Convert a published checkpoint (Sat2Density, Sat2Density++, Sat3DGen) to a model folder of safetensors; no code in it is run."""
     from gensat.hub.convert import convert as convert_model
 
     screen = Screen(quiet, json)

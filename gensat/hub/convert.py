@@ -17,6 +17,7 @@ from typing import Any
 
 import diffusers
 import torch
+from accelerate import init_empty_weights
 from diffusers import ModelMixin
 from torch import Tensor
 
@@ -119,8 +120,10 @@ def fitted(kind: type[ModelMixin], config: Mapping[str, Any], tensors: Mapping[s
     Raises:
         ModelError: tensors are missing, left over, of another shape or not finite; the message counts and names them.
     """
-    with torch.device("meta"):
+    with init_empty_weights(include_buffers=False):  # what is no weight keeps its values
         model = kind(**config)
+    tensors = dict(tensors)
+    model._fix_state_dict_keys_on_load(tensors)  # names of other releases of libraries
     expected = model.state_dict()
     missing = sorted(set(expected) - set(tensors))
     left = sorted(set(tensors) - set(expected))

@@ -47,6 +47,7 @@ class Reader:
         marks: names of tensors that only it has.
         licence: what its authors say of the weights.
         read: tensors, settings, variant and licence to the network.
+        settings: name of the file of settings beside the weights.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Reader:
     marks: tuple[str, ...]
     licence: str
     read: Callable[[Tensors, Mapping[str, Any], str | None, str], Converted]
+    settings: str = "generator_config.json"
 
     def recognises(self, tensors: Tensors) -> bool:
         """Whether these are its tensors."""
@@ -71,7 +73,7 @@ def _variant(model: str, variant: str | None) -> str:
     return variant
 
 
-def _spec(name: str, licence: str, tile: float, size: int, span: tuple[float, float], what: str) -> ModelSpec:
+def model_spec(name: str, licence: str, tile: float, size: int, span: tuple[float, float], what: str) -> ModelSpec:
     """Spec of a ground-view model: the only condition is the tile."""
     gsd = tile / size
     return ModelSpec(
@@ -120,7 +122,7 @@ def read_sat2density(tensors: Tensors, settings: Mapping[str, Any], variant: str
     variant = _variant("sat2density", variant)
     plain = unnormalised(tensors)
     blocks = lambda net: len({n.split(".")[2] for n in plain if re.match(net + r"\.model\.\d+\.conv_block_0", n)})  # noqa: E731
-    shape = lambda name: _shape(plain, name)  # noqa: E731
+    shape = lambda name: shape_of(plain, name)  # noqa: E731
     config: dict[str, Any] = {
         "levels": shape("depth_model.up_end.layers.conv.weight")[0],
         "density_width": shape("depth_model.model.0.layers.conv.weight")[0],
@@ -138,7 +140,7 @@ def read_sat2density(tensors: Tensors, settings: Mapping[str, Any], variant: str
 
     model = fitted(Sat2Density, config, plain, "Sat2Density")
     what = f"Sat2Density of {variant.upper()}: a tile of {config['tile_metres']:g} m and a sky to a panorama"
-    spec = _spec(f"sat2density-{variant}", licence, config["tile_metres"], 256, (0.0, 1.0), what)
+    spec = model_spec(f"sat2density-{variant}", licence, config["tile_metres"], 256, (0.0, 1.0), what)
     folded = [n for n in tensors if n.endswith(("weight_u", "weight_v"))]
     return Converted(model, spec, {"spectral norm, divided out": folded})
 
@@ -147,7 +149,7 @@ def read_sat2density_plus(
     tensors: Tensors, settings: Mapping[str, Any], variant: str | None, licence: str
 ) -> Converted:
     """Sat2Density++. Raises ModelError, InputError for a variant that is not given."""
-    sampling, marching = (_section(settings, name) for name in ("point_sampling_kwargs", "ray_marching_kwargs"))
+    sampling, marching = (section(settings, name) for name in ("point_sampling_kwargs", "ray_marching_kwargs"))
     variant = _variant(
         "sat2density++", variant or (str(sampling["data_type"]).lower() if "data_type" in sampling else None)
     )
@@ -157,7 +159,7 @@ def read_sat2density_plus(
         )
     constants = [name for name in tensors if _CONSTANTS.search(name)]
     plain = {name: _folded(name, value) for name, value in tensors.items() if name not in constants}
-    shape = lambda name: _shape(plain, name)  # noqa: E731
+    shape = lambda name: shape_of(plain, name)  # noqa: E731
     layers = lambda net: sum(bool(re.fullmatch(net + r"\.fc\d+\.weight", n)) for n in plain)  # noqa: E731
     config: dict[str, Any] = {
         "z_dim": shape("backbone.mapping.fc0.weight")[1],
@@ -182,7 +184,7 @@ def read_sat2density_plus(
         ("coarse", "num_points", sampling),
         ("fine", "num_importance", {**sampling, **settings}),
         ("activation", "density_clamp_mode", marching),
-        ("box", "coordinate_scale", {**_section(settings, "point_representer_kwargs"), **settings}),
+        ("box", "coordinate_scale", {**section(settings, "point_representer_kwargs"), **settings}),
     ):
         if given in where:
             config[name] = where[given]
@@ -198,7 +200,7 @@ def read_sat2density_plus(
 
     model = fitted(Sat2DensityPlus, config, plain, "Sat2Density++")
     what = f"Sat2Density++ of {variant.upper()}: a tile of {config['tile_metres']:g} m and a sky to a panorama"
-    spec = _spec(f"sat2density-plus-{variant}", licence, config["tile_metres"], 256, (-1.0, 1.0), what)
+    spec = model_spec(f"sat2density-plus-{variant}", licence, config["tile_metres"], 256, (-1.0, 1.0), what)
     return Converted(model, spec, {"constants of the program": constants}, notes)
 
 
@@ -213,31 +215,14 @@ def _folded(name: str, value: Tensor) -> Tensor:
     return value
 
 
-def _shape(tensors: Tensors, name: str) -> tuple[int, ...]:
+def shape_of(tensors: Tensors, name: str) -> tuple[int, ...]:
+    """Shape of a tensor. Raises ModelError if it is not there."""
     if name not in tensors:
         raise ModelError(f"the checkpoint lacks tensor {name}; give the published file")
     return tuple(tensors[name].shape)
 
 
-def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of the settings, empty if it is not there."""
     found = settings.get(name, {})
     return found if isinstance(found, Mapping) else {}
-
-
-READERS = (
-    Reader(
-        "Sat2Density",
-        "netG",
-        ("depth_model.up_end.layers.conv.weight", "denoise_model.fc_z_cond.weight"),
-        "not stated by its authors (no licence file; parts of their program are NVIDIA Source Code Licence-NC)",
-        read_sat2density,
-    ),
-    Reader(
-        "Sat2Density++",
-        None,
-        ("mlp.net1_density.weight", "sky_img_mapping.embed.weight"),
-        "MIT by its authors' page (StyleGAN parts of their program are NVIDIA's, non-commercial)",
-        read_sat2density_plus,
-    ),
-)
-"""Readers in the order in which they are tried."""

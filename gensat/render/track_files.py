@@ -24,28 +24,36 @@ from gensat.render.export.place import frame_of, place_of
 from gensat.render.frame import SceneFrame
 from gensat.render.grid import Grid
 from gensat.render.paths import Track, angles_of
+from gensat.render.pixel_path import COLUMNS, read_pixel_path
 from gensat.types import Place
 
 _COLUMNS = ("lon", "lat", "height", "heading", "pitch", "time")
 _AS_VECTORS = (".geojson", ".gpkg", ".shp", ".fgb", ".kml")
 
 
-def read_track(path: str | os.PathLike[str], frame: SceneFrame, grid: Grid | None = None) -> Track:
+def read_track(
+    path: str | os.PathLike[str],
+    frame: SceneFrame,
+    grid: Grid | None = None,
+    *,
+    drawn_on: int | tuple[int, int] | None = None,
+) -> Track:
     """A track by the extension and the content of a file.
 
     - ``.geojson``, ``.gpkg``, ``.shp``, ``.fgb``, ``.kml``: one line, in the CRS of the file (GeoJSON: lon, lat in degrees). A third coordinate
       is not used, as its datum is not known.
     - ``.gpx``: the first track or else route, with its time; elevations are not used.
     - ``.csv``: columns ``lon,lat`` and any of ``height`` (metres of the eye above ground), ``heading`` (degrees from true north), ``pitch``,
-      ``time`` (seconds, or ISO 8601); or Sat2Density's ``w,h,angle``: -1 to 1 across the image eastward and southward from its middle,
-      and the direction of travel in the image in radians, clockwise from east.
+      ``time`` (seconds, or ISO 8601); or places in the image, as Sat2Density, Sat2Density++ and Sat3DGen write them
+      (:func:`gensat.render.pixel_path.read_pixel_path`).
     - ``.json``: a camera path as nerfstudio and Skyfall-GS write it (``camera_to_world`` row by row, OpenGL axes, vertical ``fov``), in
       local metres of the scene, or of the place under the key ``gensat``; or GeoJSON.
 
     Args:
         path: the file.
         frame: of the scene.
-        grid: of its image; only ``w,h,angle`` needs it.
+        grid: of its image; only places in an image need it.
+        drawn_on: (width, height) or side in pixels of the picture that such places were drawn on; by default the image itself.
 
     Raises:
         InputError: unreadable, an unknown format, not one line, coordinates out of range, or as :class:`Track`.
@@ -53,7 +61,7 @@ def read_track(path: str | os.PathLike[str], frame: SceneFrame, grid: Grid | Non
     path = require_file(Path(path))
     suffix = path.suffix.lower()
     if suffix == ".csv":
-        return _from_csv(path, frame, grid)
+        return _from_csv(path, frame, grid, drawn_on)
     if suffix == ".gpx":
         return _from_gpx(path, frame)
     if suffix == ".json":
@@ -156,15 +164,15 @@ def _from_gpx(path: Path, frame: SceneFrame) -> Track:
     return _on_earth(frame, [p.longitude for p in points], [p.latitude for p in points], path, time=seconds)
 
 
-def _from_csv(path: Path, frame: SceneFrame, grid: Grid | None) -> Track:
+def _from_csv(path: Path, frame: SceneFrame, grid: Grid | None, drawn_on: int | tuple[int, int] | None) -> Track:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as csv; save it as text with commas") from error
     names = [name.strip().lower() for name in rows[0]] if rows else []
-    if set(names) >= {"w", "h"}:
-        return _from_image_places(path, frame, grid, _table(path, rows, names, ("w", "h", "angle")))
+    if any(set(names) >= set(columns) for columns in COLUMNS):
+        return _from_image_places(path, frame, grid, drawn_on)
     if not set(names) >= {"lon", "lat"}:
         raise InputError(
             f"{path.name} begins with {','.join(names)[:60]!r}; the first line has to name lon,lat (and height,heading,pitch,time), or w,h,angle"
@@ -175,20 +183,23 @@ def _from_csv(path: Path, frame: SceneFrame, grid: Grid | None) -> Track:
     return _on_earth(frame, table["lon"], table["lat"], path, time=time, **more)
 
 
-def _from_image_places(path: Path, frame: SceneFrame, grid: Grid | None, table: dict[str, np.ndarray]) -> Track:
+def _from_image_places(
+    path: Path, frame: SceneFrame, grid: Grid | None, drawn_on: int | tuple[int, int] | None
+) -> Track:
     if grid is None:
         raise InputError(f"{path.name} gives places in an image (w,h,angle); give the image it belongs to")
-    if max(np.abs(table["w"]).max(), np.abs(table["h"]).max()) > 1:
-        raise InputError(f"{path.name} has w or h outside -1 to 1; give places in the image, 0 its middle")
-    left, bottom, right, top = grid.bounds
-    x = (left + right) / 2 + table["w"] * (right - left) / 2
-    y = (top + bottom) / 2 - table["h"] * (top - bottom) / 2
-    headings = None
-    if "angle" in table:  # clockwise from the image's east
-        headings = np.array([
-            frame.heading(math.degrees(a) + 90.0, px, py) for a, px, py in zip(table["angle"], x, y, strict=True)
-        ])  # fmt: skip
-    return Track(frame, x, y, heading=headings)
+    size = (grid.columns, grid.rows)
+    poses = read_pixel_path(path, drawn_on=drawn_on or size, size=size)
+    if len(poses) < 2:
+        raise InputError(f"{path.name} holds {len(poses)} points; give at least two")
+    x = grid.left + grid.step * np.array([pose.col for pose in poses])
+    y = grid.top - grid.step * np.array([pose.row for pose in poses])
+    headings = [
+        frame.heading(pose.heading, px, py)
+        for pose, px, py in zip(poses, x, y, strict=True)
+        if pose.heading is not None
+    ]
+    return Track(frame, x, y, heading=np.array(headings) if headings else None)
 
 
 def _from_camera_path(path: Path, content: dict[str, Any], frame: SceneFrame) -> Track:
