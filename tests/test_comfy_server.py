@@ -3,6 +3,7 @@
 ``GENSAT_COMFYUI_PYTHON`` is the Python that has ComfyUI's requirements and gensat (default: this one).
 """
 
+import io
 import json
 import os
 import socket
@@ -13,7 +14,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from saved_toy import FOUND
 from test_comfy_nodes import WORKFLOWS, workflow
 
@@ -100,12 +103,29 @@ def test_an_example_workflow_runs(server, path):
     graph = workflow(path)
     history = server.run(graph)
     assert history["status"]["status_str"] == "success", history["status"]
-    (shown,) = history["outputs"].values()
+    (shown,) = (output for output in history["outputs"].values() if "geotiffs" in output)
     assert shown["geotiffs"]
     for file, preview in zip(shown["geotiffs"], shown["images"], strict=True):
         scene = GeoImage.open(server.base / "output" / file["subfolder"] / file["filename"])
         assert scene.provenance["synthetic"] is True and scene.crs is not None
         assert server.get(f"/view?filename={preview['filename']}&type=temp").startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_a_scene_is_seen_and_exported(server):
+    """From words to a view from the ground and a glTF: both come back over HTTP, and the glTF opens."""
+    trimesh = pytest.importorskip("trimesh")
+    history = server.run(workflow(next(path for path in WORKFLOWS if path.stem == "stand_in_it")))
+    assert history["status"]["status_str"] == "success", history["status"]
+    (preview,) = history["outputs"]["7"]["images"]
+    picture = server.get(
+        f"/view?filename={preview['filename']}&subfolder={preview['subfolder']}&type={preview['type']}"
+    )
+    shown = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(float)
+    assert shown.shape == (192, 256, 3) and shown[:60, :, 2].mean() > shown[:60, :, 0].mean()  # the sky is above
+    (path,) = history["outputs"]["8"]["text"]
+    low, high = trimesh.load(path).bounds
+    np.testing.assert_allclose(high - low, [32, 0, 32], atol=0.01)  # 64 pixels of 0.5 m on level ground
 
 
 @pytest.mark.slow

@@ -301,3 +301,16 @@ def test_bad_scenes():
         replace(scene, image=scene.image[:-1], classes=scene.classes[:-1], water=None)
     with pytest.raises(InputError, match="0 samples"):
         render(scene, above(scene), samples=0)
+
+
+def test_scenes_work_in_inference_mode():
+    """ComfyUI runs its nodes so; what was made inside can be seen from outside, and the other way round."""
+    with torch.inference_mode():
+        inside = village()
+        camera = Camera.looking(FRAME, inside.stand((6.0, -12.0)), heading=330, width=24, height=16)
+        first = render(inside, camera)
+    outside = village()
+    with torch.inference_mode():
+        second = render(outside, camera)
+    for view in (second, render(inside, camera), render(outside, camera)):
+        assert torch.equal(view.distance, first.distance) and torch.equal(view.rgb, first.rgb)

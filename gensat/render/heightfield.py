@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gensat.errors import InputError
 from gensat.render.grid import Grid
-from gensat.render.rays import SKY, TERRAIN, WALL, Hits, Rays
+from gensat.render.rays import SKY, TERRAIN, WALL, Hits, Rays, state
 from gensat.render.walk import Cells, walk
 
 
@@ -101,7 +101,7 @@ class HeightField:
 
     def _accelerate(self, dtype: torch.dtype) -> dict[str, Any]:
         """Cells, maxima and coefficients, built once for each state of the heights."""
-        key = (dtype, self.heights._version, self.heights.device)
+        key = (dtype, *state(self.heights))
         if key not in self._built:  # type: ignore[attr-defined]
             with torch.no_grad():
                 self._built.clear()  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gensat.errors import InputError
 from gensat.render.bins import Bins, sort_into_cells
-from gensat.render.rays import OBJECT, Hits, Rays
+from gensat.render.rays import OBJECT, Hits, Rays, state
 
 ELLIPSOID, CONE, BOX, GABLE, HIP = range(5)
 """Shapes of objects."""
@@ -164,7 +164,7 @@ class Objects:
         return self._bins(directions.dtype).first(rays.origins.detach(), directions, far, intersect)
 
     def _bins(self, dtype: torch.dtype) -> Bins:
-        key = (dtype, self.centre._version, self.half._version, self.yaw._version, self.centre.device)
+        key = (dtype, *state(self.centre, self.half, self.yaw))
         built: dict[Any, Bins] = self._built  # type: ignore[attr-defined]
         if key not in built:
             centre, half, yaw = (v.detach().cpu().double().numpy() for v in (self.centre, self.half, self.yaw))

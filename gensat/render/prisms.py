@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gensat.errors import InputError
 from gensat.render.bins import Bins, pairs, sort_into_cells
-from gensat.render.rays import ROOF, WALL, Hits, Rays
+from gensat.render.rays import ROOF, WALL, Hits, Rays, state
 
 _CREASE = 1e-4  # metres that walls reach above roofs for a ray, so that none slips through the edge between them
 
@@ -154,7 +154,7 @@ class Prisms:
 
     def _bins(self, dtype: torch.dtype) -> Bins:
         """Edges and roofs by cells, built once for each state of the heights and walls."""
-        key = (dtype, self.top._version, self.edges._version, self.top.device)
+        key = (dtype, *state(self.top, self.edges))
         built: dict[Any, Bins] = self._built  # type: ignore[attr-defined]
         if key not in built:
             ends = self.edges.detach().cpu().double().numpy()

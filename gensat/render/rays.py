@@ -96,3 +96,11 @@ class Hits:
             self.normal.reshape(*shape, 3),
             self.edge.reshape(shape),
         )
+
+
+def state(*tensors: Tensor) -> tuple:
+    """Something that is another when one of the tensors was changed in place or moved, to keep by it what was built of them.
+
+    Tensors made under ``torch.inference_mode`` do not count their changes: theirs are not noticed.
+    """
+    return (*(None if t.is_inference() else t._version for t in tensors), *(t.device for t in tensors))
