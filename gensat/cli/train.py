@@ -65,8 +65,9 @@ TRAININGS = (
     "probe",
     "perceptual",
     "splats",
+    "heights",
     "street_pairs",
-    "guided_autoencoder",
+    "finisher",
     "refiner",
     "refiner_report",
 )

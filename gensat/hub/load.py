@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 _PIPELINES = {
     "SatellitePipeline": "gensat.pipelines.satellite",
     "DensityGroundPipeline": "gensat.pipelines.density",
+    "HeightPipeline": "gensat.pipelines.heights",
     "GroundPipeline": "gensat.pipelines.ground",
 }
 _RUN_AS = dict.fromkeys(STABLE_DIFFUSION, "SatellitePipeline")
