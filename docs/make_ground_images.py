@@ -28,7 +28,7 @@ from gensat.types import GeoImage
 IMAGES = Path(__file__).parent / "images"
 LEFT, TOP, SIDE, GSD = 321_600.0, 4_297_943.0, 768, 0.5  # EPSG:26918; 384 m around the footprints
 START, END = (321_720.0, 4_297_884.0), (321_893.0, 4_297_800.0)  # along a street, round a corner, between blocks
-LIGHT = ["--time", "2024-06-21T14:00Z", "--cloud", "0.3"]
+LIGHT = ["--time", "2024-06-21T20:30Z", "--cloud", "0.3"]  # the sun in the west, behind who walks east
 TREE = 2.5  # metres above ground
 
 
@@ -149,10 +149,10 @@ def main() -> None:
         )  # fmt: skip
     known = ["--buildings", data / "buildings.geojson", "--terrain", data / "dtm.tif", "--heights", data / "dsm.tif"]
     walk = ["--at", *lonlat(crs, START), "--to", *lonlat(crs, END), "--layout", layout, *LIGHT]
-    small = ["--width", 512, "--height", 288, "--fps", 4, "--speed", 6]
+    small = ["--width", 480, "--height", 270, "--fps", 3, "--speed", 8, "--samples", 1]
     if not (work / "tour" / "run.json").exists():
         gensat("ground", image, *known, *walk, *small, "--facades", "terraces", "-o", f"{work}/tour/", "--overwrite")
-    around = ["--panorama", "--width", 1024, "--at", *lonlat(crs, START), *LIGHT]
+    around = ["--panorama", "--width", 960, "--samples", 1, "--heading", 100, "--at", *lonlat(crs, START), *LIGHT]
     for name, heights in (("plain", known), ("surface", known[4:])):
         if not (work / f"{name}.png").exists():
             gensat("ground", image, *heights, *around, "-o", work / f"{name}.png")

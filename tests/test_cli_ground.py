@@ -150,7 +150,7 @@ def test_one_command_makes_views_a_walk_and_a_scene(place, capsys):
     walked = shapely.LineString(np.stack(from_lonlat(UTM, *np.array(line).T), axis=1))
     assert walked.distance(shapely.box(LEFT + 20, TOP - 14, LEFT + 44, TOP - 4)) > 0.5 and walked.length > 40
     view, panorama = (GeoImage.open(place / "tour" / f"{n}.png") for n in ("view", "panorama"))
-    assert view.array.shape == (24, 32, 3) and panorama.array.shape == (16, 32, 3)
+    assert view.array.shape == (24, 32, 3) and panorama.array.shape == (32, 64, 3)
     assert view.provenance["heading"] == pytest.approx(panorama.provenance["heading"])
     assert (
         min(view.provenance["heading"], 360 - view.provenance["heading"]) > 30

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import shapely
 import torch
+from scipy.interpolate import RegularGridInterpolator
 from scipy.spatial import cKDTree
 from solid_toys import HOUSE, village
 
 from gensat.errors import InputError
 from gensat.geo.classes import BUILDING, LOW_VEGETATION, ROAD, WATER, WOODLAND
+from gensat.render.grid import Grid
+from gensat.render.heightfield import HeightField
 from gensat.render.mesh import Mesh, joined
 from gensat.render.objects import Objects
 from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL, Rays
@@ -19,6 +22,7 @@ from gensat.render.triangles import (
     column_mesh,
     cone_mesh,
     grid_mesh,
+    height_mesh,
     object_meshes,
     prism_mesh,
     scene_mesh,
@@ -221,6 +225,27 @@ def test_trees_of_the_image_take_its_colours():
     crown = mesh.kinds == OBJECT
     assert mesh.textured[crown].all() and np.isfinite(mesh.colors).all()
     assert not scene_mesh(replace(scene, objects=trees), image=False).textured.any()
+
+
+def test_smooth_terrain_needs_few_triangles():
+    """Within the tolerance everywhere, edges and corners kept; a plane needs next to nothing, noise everything."""
+    grid = Grid.centred(65, 80, 0.5)
+    x, y = grid.centres()
+    for heights, most in ((0.1 * x + 0.05 * y, 400), (torch.sin(x / 12) + torch.cos(y / 9), 1800)):
+        field = HeightField(heights.float(), grid, "bilinear", None)
+        whole, thin = height_mesh(field), height_mesh(field, tolerance=0.05)
+        assert len(thin.faces) < most < len(whole.faces)
+        np.testing.assert_array_equal(thin.vertices.min(0)[:2], whole.vertices.min(0)[:2])
+        np.testing.assert_array_equal(thin.vertices.max(0)[:2], whole.vertices.max(0)[:2])
+        columns, rows = (np.unique(thin.vertices[:, k]) for k in (0, 1))
+        order = np.lexsort((thin.vertices[:, 0], thin.vertices[:, 1]))
+        table = thin.vertices[order, 2].reshape(len(rows), len(columns))
+        found = RegularGridInterpolator((rows, columns), table)(whole.vertices[:, [1, 0]])
+        assert np.abs(found - whole.vertices[:, 2]).max() <= 0.05 + 1e-6
+    rough = HeightField(
+        torch.rand(16, 16, generator=torch.Generator().manual_seed(0)), Grid.centred(16, 16, 1.0), "bilinear"
+    )
+    assert len(height_mesh(rough, tolerance=0.05).faces) == len(height_mesh(rough).faces)
 
 
 def test_water_lies_over_the_ground():

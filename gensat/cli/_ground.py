@@ -169,14 +169,18 @@ class Output:
         fps: float,
         screen: Screen,
     ) -> list[Path]:
-        """A folder: a view and a panorama from ``standing`` (local x, y, z and heading), the walk, and the scene as glTF."""
+        """A folder: a view and a panorama from ``standing`` (local x, y, z and heading), the walk, and the scene as glTF.
+
+        A panorama beside a view is twice as wide, as it shows four times as much.
+        """
         from gensat.render.export.scene import save_scene
         from gensat.render.track_files import save_track
 
         make_folder(self.path)
         files = []
-        for name, around in (("view", False), ("panorama", True)):
-            camera = replace(lens, panorama=around, height=lens.height if around == lens.panorama else None)
+        one = replace(lens, panorama=False, height=None) if lens.panorama else lens
+        around = lens if lens.panorama else replace(lens, panorama=True, width=2 * lens.width, height=None)
+        for name, camera in (("view", one), ("panorama", around)):
             view = look(camera.at(scene, *standing))
             for suffix in (".png", ".npz"):
                 files.append(self.path / f"{name}{suffix}")

@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 import torch
 from jaxtyping import Float
+from scipy.interpolate import interp1d
 
 from gensat.errors import InputError
 from gensat.geo.classes import WATER
@@ -19,14 +20,17 @@ from gensat.render.frame import SceneFrame
 from gensat.render.gbuffers import Surfels, surfels_of
 from gensat.render.heightfield import HeightField
 from gensat.render.mesh import Mesh, Points, joined, unit
-from gensat.render.objects import BOX, CONE, GABLE, HIP, Objects
+from gensat.render.objects import BOX, CONE, ELLIPSOID, GABLE, HIP, Objects
 from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL, Hits, Rays
 from gensat.render.scene import Scene
 
+_MANY = 1_000  # ellipsoids from which on they become coarser
 _ROUND = 24  # corners of a cone's rim
 
 
-def scene_mesh(scene: Scene, *, wall: Sequence[float | int] | None = None, image: bool = True) -> Mesh:
+def scene_mesh(
+    scene: Scene, *, wall: Sequence[float | int] | None = None, image: bool = True, tolerance: float | int = 0.0
+) -> Mesh:
     """Terrain, water, buildings and objects of a scene under its image; walls as the renderer guesses them, objects in their own colours.
 
     Bilinear terrain becomes two triangles a cell (see :func:`grid_mesh`), columns keep their shape exactly; what lies beyond the grid
@@ -36,8 +40,9 @@ def scene_mesh(scene: Scene, *, wall: Sequence[float | int] | None = None, image
         scene: what there is.
         wall: one colour for all walls instead.
         image: whether the image is taken along as a texture.
+        tolerance: metres by which bilinear terrain may be off for the sake of fewer triangles.
     """
-    parts = [height_mesh(scene.terrain, scene.frame)]
+    parts = [height_mesh(scene.terrain, scene.frame, tolerance)]
     tops, bases = scene.buildings.top.tolist(), scene.buildings.base.tolist()
     for number, (footprint, top, base) in enumerate(zip(scene.buildings.footprints, tops, bases, strict=True)):
         parts.append(prism_mesh(footprint, base, top, index=number, frame=scene.frame))
@@ -87,8 +92,11 @@ def scene_points(scene: Scene, spacing: float | int) -> Points:
     )
 
 
-def height_mesh(terrain: HeightField, frame: SceneFrame | None = None) -> Mesh:
-    """A height field as it is defined: through the centres of its cells and flat to its edges, or as columns."""
+def height_mesh(terrain: HeightField, frame: SceneFrame | None = None, tolerance: float | int = 0.0) -> Mesh:
+    """A height field as it is defined: through the centres of its cells and flat to its edges, or as columns.
+
+    Where ``tolerance`` (metres) allows it, only every 2nd, 4th, 8th ... row and column of a bilinear one are taken.
+    """
     left, bottom, right, top = terrain.grid.bounds
     z = terrain.heights.detach().double().cpu().numpy()
     columns = left + terrain.grid.step * np.arange(terrain.grid.columns + 1)
@@ -97,12 +105,29 @@ def height_mesh(terrain: HeightField, frame: SceneFrame | None = None) -> Mesh:
         return column_mesh(columns, rows, z, frame)
     x = np.concatenate([[left], (columns[:-1] + columns[1:]) / 2, [right]])
     y = np.concatenate([[top], (rows[:-1] + rows[1:]) / 2, [bottom]])
-    return grid_mesh(x, y, np.pad(z, 1, mode="edge"), frame)
+    return grid_mesh(*_thinned(x, y, np.pad(z, 1, mode="edge"), tolerance), frame)
+
+
+def _thinned(x: np.ndarray, y: np.ndarray, z: np.ndarray, tolerance: float | int) -> tuple[np.ndarray, ...]:
+    """Every 2nd, 4th ... row and column with the outermost two, as few as give all heights back within ``tolerance``."""
+    best, every = (x, y, z), 2
+    while tolerance > 0 and every < min(z.shape) and np.isfinite(z).all():
+        rows, columns = (np.unique([0, 1, *range(1, n, every), n - 2, n - 1]) for n in z.shape)
+        thin = z[np.ix_(rows, columns)]
+        across = interp1d(x[columns], thin, axis=1)(x)
+        if np.abs(interp1d(y[rows], across, axis=0)(y) - z).max() > tolerance:
+            break
+        best, every = (x[columns], y[rows], thin), 2 * every
+    return best
 
 
 def object_meshes(objects: Objects, frame: SceneFrame | None = None) -> list[Mesh]:
-    """A mesh for each solid: ellipsoids have 320 triangles, cones 24 sides; in their own colours, NaN where the image has theirs."""
+    """A mesh for each solid, in its own colour, NaN where the image has it.
+
+    Ellipsoids have 320 triangles, or 80 where there are more than a thousand; cones have 24 sides.
+    """
     made = []
+    ball = sphere_mesh((0, 0, 0), 1.0, 2 if int((objects.shape == ELLIPSOID).sum()) <= _MANY else 1)
     fields = (objects.shape, objects.centre, objects.half, objects.yaw, objects.taper, objects.classes, objects.colour)
     for number, (shape, centre, half, yaw, taper, code, colour) in enumerate(
         zip(*(value.detach().double().cpu().numpy() for value in fields), strict=True)
@@ -114,7 +139,7 @@ def object_meshes(objects: Objects, frame: SceneFrame | None = None) -> list[Mes
         elif shape == CONE:
             body = cone_mesh(float(taper))
         else:
-            body = sphere_mesh((0, 0, 0), 1.0, 2)
+            body = ball
         turn = math.radians(float(yaw))  # clockwise from above
         x, y = (body.vertices[:, :2] * half[:2]).T
         xyz = np.stack([

@@ -28,6 +28,9 @@ KINDS = {
 """What :func:`save_scene` writes, by how the name ends."""
 
 
+_FLAT = 0.05  # metres by which the terrain of a mesh may be off
+
+
 def save_scene(
     scene: Scene, path: str | os.PathLike[str], *, spacing: float | int | None = None, overwrite: bool = False
 ) -> str:
@@ -48,9 +51,9 @@ def save_scene(
         raise InputError(f"{path.name} is no export; end it with one of {', '.join(KINDS)}")
     apart = scene.grid.step if spacing is None else spacing
     if kind == ".glb":
-        save_glb(scene_mesh(scene), path, overwrite=overwrite)
+        save_glb(scene_mesh(scene, tolerance=_FLAT), path, overwrite=overwrite)
     elif kind == ".obj":
-        save_obj(scene_mesh(scene), path, overwrite=overwrite)
+        save_obj(scene_mesh(scene, tolerance=_FLAT), path, overwrite=overwrite)
     elif kind == ".splats.ply":
         save_splats(Splats.from_scene(scene, apart), path, overwrite=overwrite)
     elif kind == ".tif":
