@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
-from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
@@ -22,16 +21,14 @@ from ..hub.resolve import model_folder
 from ..hub.spec import ModelSpec
 from ..hub.weights import check_weights, import_components
 from ..render.cameras import Camera
-from ..render.environment import SKY_BINS
 from ..render.view import View
 from ..types import Acquisition, GeoImage, Place
+from .density_light import light_histogram
 from .density_models import ground_model
 from .density_tile import DensityTile, cut_tile, standing
 from .density_views import as_view, cut
 from .parts import describe
 
-PANO_SIZE = (512, 128)
-"""Pixels of the panoramas that the models saw in training; reference panoramas are brought to it."""
 VIEW_SIZE = (256, 256)
 """Pixels of a perspective view where none are given: those of Sat3DGen's training."""
 
@@ -125,7 +122,7 @@ class DensityGroundPipeline(DiffusionPipeline):
         *,
         heading: float | int | Sequence[float | int] = 0.0,
         light: GeoImage | Image.Image | np.ndarray | None = None,
-        sky: Image.Image | np.ndarray | None = None,
+        sky: Image.Image | np.ndarray | str | None = None,
         histogram: np.ndarray | Tensor | None = None,
         fov: float | int | None = None,
         pitch: float | int = 0.0,
@@ -145,7 +142,7 @@ class DensityGroundPipeline(DiffusionPipeline):
             heading: degrees clockwise from true north (from the top where there are no coordinates) that the middle column
                 looks at; one, one per place, or for one place several, which make one picture each.
             light: a street panorama whose sky lights the scene, with
-            sky: its mask: True, 1 or 255 where there is sky; or else
+            sky: its mask: True, 1 or 255 where there is sky, or "find", which looks for it; or else
             histogram: the 270 numbers themselves.
             fov: horizontal field of view in degrees: perspective views instead of panoramas. Sat3DGen was trained with 120 and
                 makes them itself; those of the other models are cut out of their panoramas.
@@ -160,7 +157,7 @@ class DensityGroundPipeline(DiffusionPipeline):
         Raises:
             InputError: anything found wrong before the networks run on it.
         """
-        counts = self._histogram(light, sky, histogram)
+        counts, notes = light_histogram(self.ground, light, sky, histogram)
         spots: list[Any] = list(at) if isinstance(at, (list, tuple)) and not _is_pixel(at) else [at]
         if not spots:
             raise InputError("the list of places is empty; give one or more")
@@ -199,7 +196,7 @@ class DensityGroundPipeline(DiffusionPipeline):
             views.append(as_view(seen, camera, tile, about))
             gathered.append(seen.gathered.float().cpu().numpy())
         down, heights = self._above(tile, about) if above else (None, None)
-        notes = [f"a seed decides {self.ground.draws}"] if seed is not None else []
+        notes += [f"a seed decides {self.ground.draws}"] if seed is not None else []
         pictures = [Image.fromarray(view.image().array) for view in views]
         if not return_dict:
             return pictures, views
@@ -214,26 +211,6 @@ class DensityGroundPipeline(DiffusionPipeline):
             tile.geo(colours, acquisition=gsd, provenance={**about, "view": "from above"}),
             tile.geo(metres, bands=["height"], acquisition=gsd, provenance={**about, "view": "heights in metres"}),
         )
-
-    def _histogram(self, light: Any, sky: Any, histogram: Any) -> Float[Tensor, " bins"]:
-        if histogram is not None:
-            if light is not None or sky is not None:
-                raise InputError("both a histogram and a panorama were given for the light; give one of them")
-            counts = torch.as_tensor(np.asarray(histogram), dtype=torch.float32)
-            if counts.shape != (SKY_BINS,) or not bool(torch.isfinite(counts).all()):
-                raise InputError(f"the histogram has shape {tuple(counts.shape)}; give {SKY_BINS} finite numbers")
-            return counts
-        if light is None:
-            raise InputError(
-                "no light was given; give a street panorama as light=... with its sky mask as sky=..., or a histogram"
-            )
-        if sky is None:
-            raise InputError(
-                "the light is a panorama without a sky mask; give sky=..., a picture that is white where there is sky"
-            )
-        picture = np.asarray(_pil(light, "RGB").resize(PANO_SIZE, Image.Resampling.BICUBIC), np.float32) / 255
-        mask = np.asarray(_pil(sky, "L").resize(PANO_SIZE, Image.Resampling.BICUBIC), np.float32) / 255
-        return self.ground.histogram(torch.from_numpy(picture), torch.from_numpy(mask))
 
 
 def _view_shape(fov: Any, pitch: Any, size: Any) -> dict[str, Any] | None:
@@ -259,14 +236,3 @@ def _is_pixel(at: Any) -> bool:
         and len(at) == 2
         and all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in at)
     )
-
-
-def _pil(picture: Any, mode: str) -> Image.Image:
-    if isinstance(picture, GeoImage):
-        picture = picture.to_pil()
-    if isinstance(picture, np.ndarray):
-        scaled = picture * 255.0 if picture.dtype.kind in "fb" else picture
-        picture = Image.fromarray(np.clip(np.round(scaled), 0, 255).astype(np.uint8))
-    if not isinstance(picture, Image.Image):
-        raise InputError(f"the light or its sky is a {type(picture).__name__}; give a PIL image or an array (h, w)")
-    return picture.convert(mode)

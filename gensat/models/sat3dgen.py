@@ -58,11 +58,14 @@ class _FieldNet(nn.Module):
         self.style_squ = nn.Linear(w_dim, hidden // 2)
         self.grd_color_convert = nn.Linear(hidden, colours)
 
-    def density(self, point: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
-        return self.net1_density(F.softplus(self.net0(point)))[:, 0]
+    def hidden(self, point: Float[Tensor, "n f"]) -> Float[Tensor, "n h"]:
+        return F.softplus(self.net0(point))
 
-    def colour(self, point: Float[Tensor, "n f"], light: Float[Tensor, " s"]) -> Float[Tensor, "n c"]:
-        feature = self.net1_feature(F.softplus(self.net0(point)))
+    def density(self, hidden: Float[Tensor, "n h"]) -> Float[Tensor, " n"]:
+        return self.net1_density(hidden)[:, 0]
+
+    def colour(self, hidden: Float[Tensor, "n h"], light: Float[Tensor, " s"]) -> Float[Tensor, "n c"]:
+        feature = self.net1_feature(hidden)
         own, lit = self.grd_color_convert.weight.split(feature.shape[1], dim=1)
         # the light is the same for all points, so its half of the layer is a bias
         return torch.sigmoid(F.linear(feature, own, self.grd_color_convert.bias + lit @ self.style_squ(light)))
@@ -203,11 +206,11 @@ class Sat3DGen(ModelMixin, ConfigMixin):
         return torch.sigmoid(self.sky_decoder(start))
 
     def features(self, planes: Planes, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
-        """What a tile holds at points of the cube, zero outside: the plane's features, then those of the height."""
+        """What densities and colours at points of the cube are read from: the hidden layer over the plane's features and the height's."""
         level = torch.stack([torch.zeros_like(points[:, 2]), points[:, 2]], dim=-1)
         across = F.grid_sample(planes.ground[None], points[None, None, :, :2], align_corners=False)
         up = F.grid_sample(planes.heights[None, :, :, None], level[None, None], align_corners=False)
-        return torch.cat([across[0, :, 0], up[0, :, 0]]).T
+        return self.mlp.hidden(torch.cat([across[0, :, 0], up[0, :, 0]]).T)
 
     def density(self, feature: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
         """Raw densities of features, before the activation, per unit of the cube."""
