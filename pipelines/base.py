@@ -23,7 +23,7 @@ from ..geo.canvas import Canvas
 from ..geo.layout import load_layout
 from ..hub.resolve import model_folder
 from ..hub.spec import ModelSpec
-from ..hub.weights import check_weights, import_components
+from ..hub.weights import check_weights, import_components, load_component
 from ..types import Acquisition, Place
 from .contract import FED, require_honoured
 
@@ -81,12 +81,15 @@ class ConditionedPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             kwargs["text_encoder"], kwargs["tokenizer"] = load_minilm()
             if kwargs.get("torch_dtype") is not None:
                 kwargs["text_encoder"] = kwargs["text_encoder"].to(kwargs["torch_dtype"])
+        for name, owner in spec.shared.items():
+            if not (folder / name).is_dir() and name not in kwargs:
+                kwargs[name] = load_component(model_folder(owner), name, kwargs.get("torch_dtype"))
         given = set(kwargs)
         pipe = super().from_pretrained(str(folder), **{"use_safetensors": True, **kwargs})
         for name, module in pipe.components.items():
             if name not in given:
                 check_weights(folder / name, module)
-        pipe.spec, pipe.folder = require_honoured(spec, pipe.acquisition_encoder), folder
+        pipe.spec, pipe.folder = require_honoured(spec, getattr(pipe, "acquisition_encoder", None)), folder
         return pipe
 
     @classmethod

@@ -6,13 +6,16 @@ scene: the noise lies on its surfaces, and every frame is shown the frame before
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
 from .. import __version__
@@ -26,6 +29,7 @@ from ..diffusion.schedule import settle
 from ..diffusion.windows import WindowPlan
 from ..errors import InputError
 from ..hub.fingerprint import fingerprint
+from ..hub.spec import ModelSpec
 from ..render.cameras import AnyCamera, OrthographicCamera, Panorama
 from ..render.reproject import reproject
 from ..render.surface_noise import SurfaceNoise
@@ -52,9 +56,36 @@ class GroundViews(BaseOutput):
 class GroundPipeline(ConditionedPipeline):
     """Street views from raw renders.
 
-    Components: ``vae`` (a GuidedAutoencoder), ``unet`` (a LatentDenoiser that is shown ``conditioning.gbuffers.refiner_channels``), ``scheduler``,
-    ``text_encoder`` with ``tokenizer``.
+    Components: ``vae``, ``unet`` (a LatentDenoiser that is shown ``conditioning.gbuffers.refiner_channels``), ``finisher``, ``scheduler``,
+    ``text_encoder`` with ``tokenizer``. The ``vae`` may be that of another model (``spec.shared``), and is then not saved again.
     """
+
+    model_cpu_offload_seq = "text_encoder->unet->vae->finisher"
+    _optional_components = ["text_encoder", "tokenizer"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        vae: nn.Module,
+        unet: nn.Module,
+        finisher: nn.Module,
+        scheduler: Any,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+        spec: ModelSpec | None = None,
+    ):
+        DiffusionPipeline.__init__(self)
+        self.register_modules(
+            vae=vae,
+            unet=unet,
+            finisher=finisher,
+            scheduler=scheduler,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+        )
+        self.spec = spec or ModelSpec(name="unnamed", pipeline=type(self).__name__)
+        self.folder: Path | None = None
+        self._interrupt = False
+        self._num_timesteps = 0
 
     @torch.no_grad()
     def __call__(
@@ -154,48 +185,44 @@ class GroundPipeline(ConditionedPipeline):
         on_step: Any,
     ) -> Float[Tensor, "h w 3"]:
         device, dtype = self._execution_device, self.unet.dtype
-        panorama = isinstance(view.camera, Panorama)
+        spec, codec, panorama = self.spec, self.codec, isinstance(view.camera, Panorama)
         height, width = view.sky.shape
+        plan = WindowPlan(spec.window // 8, spec.window_stride // 8, spec.size_limits[1] // 8)
+        # a window at the edge reaches outside: there it is shown the edge again, not nothing
+        rim = 8 * plan.stride if panorama or max(height, width) > 8 * plan.whole else 0
+        aside = 0 if panorama else rim
+        edges = (aside, -width % 16 + aside, rim, -height % 16 + rim)
         buffers = {name: getattr(view, name) for name in ("rgb", "distance", "normals", "classes", "kind", "seen")}
         guide = encode_gbuffers(buffers, view.camera.rays(view.rgb.device).directions)
-        guide = pad(guide, (0, -width % 16, 0, -height % 16), mode="replicate").to(device, dtype)
-        channels = refiner_channels(self.vae.latents, guide, *self._earlier(previous, view, guide))
-        cells = (guide.shape[-2] // 8, guide.shape[-1] // 8)
-        spec = self.spec
+        guide = pad(guide, edges, mode="replicate").to(device, dtype)
+        encode = partial(codec.encode, wrap=panorama)
+        earlier = None if previous is None else brought(previous, view, guide, edges)
+        shown = () if earlier is None else (encode(earlier[0]).to(guide), earlier[1])
+        channels = refiner_channels(encode, guide, *shown).to(dtype)
         latents = denoise(
             adapt(self.unet),
             self.scheduler,
-            self._guided(words, channels),
+            self._guided(words, channels, panorama),
             SurfaceNoise(view, seed),
-            channels=self.vae.config.latent_channels,
-            height=cells[0],
-            width=cells[1],
+            channels=codec.channels,
+            height=guide.shape[-2] // 8,
+            width=guide.shape[-1] // 8,
             steps=steps,
+            origin=(-rim // 8, -aside // 8),
             guidance=guidance,
-            plan=WindowPlan(spec.window // 8, spec.window_stride // 8, spec.size_limits[1] // 8),
+            plan=plan,
             wrap=panorama,
-            start=None if strength == 1 else Start(self.vae.latents(guide[:, :3]).float(), strength),
+            start=None if strength == 1 else Start(encode(guide[:, :3]), strength),
             device=device,
             dtype=dtype,
             callback=on_step,
             interrupted=lambda: self._interrupt,
         )
-        made = self.vae.picture(latents.to(dtype), guide, wrap=panorama)[0, :, :height, :width]
-        return (made.float().permute(1, 2, 0) / 2 + 0.5).cpu()
+        decoded = codec.decode(latents, wrap=panorama).to(guide)
+        made = self.finisher(decoded, guide, wrap=panorama)[0, :, rim : rim + height, aside : aside + width]
+        return (made.float().clamp(-1, 1).permute(1, 2, 0) / 2 + 0.5).cpu()
 
-    def _earlier(self, previous: View | None, view: View, guide: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Latents of the earlier frame brought to this camera, and the cells that it shows; the sky of a frame is its own."""
-        if previous is None:
-            return None, None
-        rgb, shown = reproject(previous, view)
-        shown = shown | view.sky
-        rgb = torch.where(view.sky[..., None], view.rgb, rgb).to(guide).permute(2, 0, 1)[None] * 2 - 1
-        size = (0, guide.shape[-1] - rgb.shape[-1], 0, guide.shape[-2] - rgb.shape[-2])
-        known = pad(shown.to(guide)[None, None], size)
-        rgb = torch.where(known > 0, pad(rgb, size), guide[:, :3])
-        return self.vae.latents(rgb), (avg_pool2d(known, 8) > 0.9).to(guide)
-
-    def _guided(self, words: tuple[str, str], channels: Tensor) -> ConditionBag:
+    def _guided(self, words: tuple[str, str], channels: Tensor, wrap: bool) -> ConditionBag:
         def text(given: Sequence[str]) -> tuple[Tensor, Tensor]:
             return encode_text(self.text_encoder, self.tokenizer, given, max_length=self.spec.defaults.prompt_tokens)
 
@@ -207,7 +234,19 @@ class GroundPipeline(ConditionedPipeline):
             negative=[words[1]],
             text=text if self.text_encoder is not None else None,
             channels=channels,
+            wrap=wrap,
         )
+
+
+def brought(previous: View, view: View, guide: Tensor, edges: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+    """An earlier frame as this camera sees it (1, 3, h, w) in [-1, 1], the raw render where it shows nothing, and the cells that it shows.
+
+    The sky of a frame is its own. ``edges`` is what the guide has more than the view, left, right, top and bottom.
+    """
+    rgb, shown = reproject(previous, view)
+    rgb = torch.where(view.sky[..., None], view.rgb, rgb).to(guide).permute(2, 0, 1)[None] * 2 - 1
+    known = pad((shown | view.sky).to(guide)[None, None], edges)
+    return torch.where(known > 0, pad(rgb, edges), guide[:, :3]), (avg_pool2d(known, 8) > 0.9).to(guide)
 
 
 class Painter:

@@ -4,25 +4,24 @@ from dataclasses import replace
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from toys import toy_text
+from toys import toy_text, toy_vae
 
 from gensat.conditioning.gbuffers import GBUFFER_CHANNELS
 from gensat.models.denoiser import LatentDenoiser
-from gensat.models.guided_autoencoder import GuidedAutoencoder
+from gensat.models.finisher import Finisher
 from gensat.pipelines.ground import GroundPipeline
 from gensat.train.refiner import refiner_spec
 
-TINY = {"latent_channels": 4, "widths": (8, 8, 12), "encoder_widths": (8, 8, 8), "blocks": (1, 1, 1)}
-EXTRA = len(GBUFFER_CHANNELS) + 2 * TINY["latent_channels"] + 1
+EXTRA = len(GBUFFER_CHANNELS) + 2 * 4 + 1
 
 
-def toy_guided(seed=0) -> GuidedAutoencoder:
+def toy_finisher(seed=0) -> Finisher:
     """Random weights, none of them zero."""
     torch.manual_seed(seed)
-    vae = GuidedAutoencoder(**TINY).requires_grad_(False)
-    for p in vae.parameters():
+    net = Finisher(widths=(8, 8, 12), blocks=(1, 1, 1)).requires_grad_(False)
+    for p in net.parameters():
         torch.nn.init.normal_(p, std=0.08)
-    return vae
+    return net
 
 
 def toy_refiner() -> GroundPipeline:
@@ -35,6 +34,8 @@ def toy_refiner() -> GroundPipeline:
         if not p.any():
             torch.nn.init.normal_(p, std=0.05)
     spec = replace(refiner_spec("toy-ground", licence="none"), text_encoder="saved")
-    pipe = GroundPipeline(toy_guided(), unet.eval(), FlowMatchEulerDiscreteScheduler(), *toy_text(), spec=spec)
+    pipe = GroundPipeline(
+        toy_vae(), unet.eval(), toy_finisher(), FlowMatchEulerDiscreteScheduler(), *toy_text(), spec=spec
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe

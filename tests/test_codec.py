@@ -84,6 +84,16 @@ def test_panorama_decodes_without_a_seam(vae, width, whole):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("whole", [64, 4])
+def test_panorama_encodes_without_a_seam(vae, whole):
+    images, codec = latents(1, 3, 32, 128), Codec(vae, tile=6, whole=whole)
+    z = codec.encode(images, wrap=True)
+    assert z.shape == (1, 4, 4, 16)
+    torch.testing.assert_close(codec.encode(images.roll(-24, -1), (0, 3), wrap=True), z.roll(-3, -1), atol=1e-5, rtol=0)
+    assert not torch.allclose(codec.encode(images), z, atol=1e-4)
+
+
+@torch.no_grad()
 def test_encoding_is_normalised_and_decoding_undoes_it(vae):
     images = latents(2, 3, 32, 48).clamp(-1, 1)
     z = Codec(vae).encode(images)

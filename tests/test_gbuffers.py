@@ -1,15 +1,17 @@
-"""G-buffers as a refiner reads them, and the autoencoder that decodes beside them."""
+"""G-buffers as a refiner reads them, and the finisher that works beside them."""
 
 import math
 
 import pytest
 import torch
-from refiner_toys import TINY, toy_guided
+from refiner_toys import toy_finisher
 from torch.nn.functional import normalize
+from toys import toy_vae
 
 from gensat.conditioning.gbuffers import GBUFFER_CHANNELS, encode_gbuffers, refiner_channels
+from gensat.diffusion.codec import Codec
 from gensat.errors import InputError
-from gensat.models.guided_autoencoder import GuidedAutoencoder
+from gensat.models.finisher import Finisher
 
 
 def at(name):
@@ -68,44 +70,42 @@ def test_buffers_that_do_not_fit_are_refused():
         encode_gbuffers({**buffers, "distance": torch.full((16, 16), torch.nan)}, rays)
 
 
-def test_an_untrained_decoder_gives_the_raw_render():
-    vae = GuidedAutoencoder(**TINY)
-    guide = torch.rand(2, 22, 32, 48) * 2 - 1
-    assert torch.equal(vae.picture(torch.randn(2, 4, 4, 6), guide), guide[:, :3])
+def test_an_untrained_finisher_changes_nothing():
+    decoded, guide = torch.rand(2, 3, 32, 48) * 2 - 1, torch.rand(2, 22, 32, 48)
+    assert torch.equal(Finisher(widths=(8, 8, 12), blocks=(1, 1, 1))(decoded, guide), decoded)
 
 
 def test_a_pixel_depends_on_no_more_than_the_halo():
-    vae, halo = toy_guided(), GuidedAutoencoder(**TINY).decoder_halo
-    side = 2 * halo + 9
-    z, guide = torch.randn(1, 4, side, side), torch.randn(1, 22, 8 * side, 8 * side)
-    whole = vae.decode(z, guide)
-    far_z, far_guide = z.clone(), guide.clone()
-    middle = slice(halo + 4, halo + 5)
+    net = toy_finisher()
+    halo = -(-net.halo // 8) * 8
+    side = 2 * halo + 24
+    decoded, guide = torch.randn(1, 3, side, side), torch.randn(1, 22, side, side)
     keep = torch.zeros(side, side, dtype=torch.bool)
-    keep[4 : 2 * halo + 5, 4 : 2 * halo + 5] = True
-    far_z[..., ~keep] += 1
-    far_guide[..., ~keep.repeat_interleave(8, 0).repeat_interleave(8, 1)] += 1
-    pixels = slice(8 * middle.start, 8 * middle.stop)
-    changed = vae.decode(far_z, far_guide)
-    assert torch.allclose(whole[..., pixels, pixels], changed[..., pixels, pixels], atol=1e-5)
+    keep[8:-8, 8:-8] = True  # the middle block's pixels and all within the halo of them
+    other = [v.clone() for v in (decoded, guide)]
+    for v in other:
+        v[..., ~keep] += 1
+    here = slice(halo + 8, halo + 16)
+    whole, changed = net(decoded, guide), net(*other)
+    assert torch.allclose(whole[..., here, here], changed[..., here, here], atol=1e-5)
     assert not torch.allclose(whole, changed)
 
 
 def test_a_panorama_has_no_seam():
-    vae = toy_guided(1)
-    z, guide = torch.randn(1, 4, 4, 16), torch.rand(1, 22, 32, 128) * 2 - 1
-    out = vae.picture(z, guide, wrap=True)
-    turned = vae.picture(z.roll(5, -1), guide.roll(40, -1), wrap=True)
+    net = toy_finisher(1)
+    decoded, guide = torch.randn(1, 3, 32, 128), torch.rand(1, 22, 32, 128) * 2 - 1
+    out = net(decoded, guide, wrap=True)
+    turned = net(decoded.roll(40, -1), guide.roll(40, -1), wrap=True)
     assert torch.allclose(turned, out.roll(40, -1), atol=1e-5)
-    assert not torch.allclose(out, vae.picture(z, guide), atol=1e-3)
+    assert not torch.allclose(out, net(decoded, guide), atol=1e-3)
 
 
 def test_what_a_denoiser_is_shown():
-    vae, guide = toy_guided(2), torch.rand(2, 22, 32, 32) * 2 - 1
-    alone = refiner_channels(vae.latents, guide)
+    codec, guide = Codec(toy_vae()), torch.rand(2, 22, 32, 32) * 2 - 1
+    alone = refiner_channels(codec.encode, guide)
     assert alone.shape == (2, 22 + 4 + 4 + 1, 4, 4) and not alone[:, 26:].any()
     assert torch.allclose(alone[:, :22, 0, 0], guide[..., :8, :8].mean((-1, -2)), atol=1e-6)
     valid = torch.zeros(2, 1, 4, 4)
     valid[..., 2:] = 1
-    earlier = refiner_channels(vae.latents, guide, torch.ones(2, 4, 4, 4), valid)
+    earlier = refiner_channels(codec.encode, guide, torch.ones(2, 4, 4, 4), valid)
     assert torch.equal(earlier[:, 26:], valid.expand(-1, 5, -1, -1)) and torch.equal(earlier[:, :26], alone[:, :26])

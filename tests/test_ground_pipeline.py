@@ -1,15 +1,20 @@
 """The ground refiner with tiny networks: geometry and sky stay, frames are told of each other, panoramas close; and its training."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from refiner_toys import toy_refiner
 from solid_toys import FRAME, village
 from torch.nn.functional import pad
+from toys import toy_pipeline, toy_vae
 
 import gensat
 from gensat.conditioning.gbuffers import GBUFFER_CHANNELS, encode_gbuffers
-from gensat.errors import InputError
+from gensat.errors import InputError, ModelError
+from gensat.hub.weights import load_component
 from gensat.render.cameras import Camera, OrthographicCamera, Panorama
 from gensat.render.gbuffers import render
 from gensat.train.pair_bank import PairBank
@@ -54,7 +59,8 @@ def test_little_strength_stays_near_the_raw_render(pipe, scene):
     raw = render(scene, standing())
     buffers = {n: getattr(raw, n) for n in ("rgb", "distance", "normals", "classes", "kind", "seen")}
     guide = pad(encode_gbuffers(buffers, raw.camera.rays().directions), (0, 0, 0, 8), mode="replicate")
-    own = pipe.vae.picture(pipe.vae.latents(guide[:, :3]), guide)[0, :, :72].permute(1, 2, 0) / 2 + 0.5
+    decoded = pipe.codec.decode(pipe.codec.encode(guide[:, :3]))
+    own = pipe.finisher(decoded, guide).clamp(-1, 1)[0, :, :72].permute(1, 2, 0) / 2 + 0.5
     own = torch.where(raw.sky[..., None], raw.rgb, own)  # what the autoencoder alone makes of it
     far = [(pipe(raw, strength=s, num_inference_steps=20, seed=3).views[0].rgb - own).abs().mean() for s in (0.05, 1.0)]
     assert far[0] < 0.5 * far[1]
@@ -80,7 +86,7 @@ def test_a_frame_is_told_of_the_frame_before(pipe, scene):
 
 
 def test_a_panorama_closes(pipe, scene):
-    where, width = (0.0, -13.0, 1.7), 256
+    where, width = (0.37, -13.21, 1.7), 256  # beside the edges of the noise's cubes
     made = []
     for k in (0, 1):
         heading = 360 * 64 * k / width  # one window's stride further
@@ -113,6 +119,21 @@ def test_a_saved_refiner_stands_alone(pipe, scene, tmp_path):
     assert torch.allclose(again(raw, **FEW).views[0].rgb, pipe(raw, **FEW).views[0].rgb, atol=1e-4)
 
 
+def test_a_refiner_may_share_the_vae_of_another_model(pipe, scene, tmp_path):
+    toy_pipeline().save_pretrained(tmp_path / "owner")
+    pipe.spec = replace(pipe.spec, shared={"vae": str(tmp_path / "owner")})
+    pipe.save_pretrained(tmp_path / "toy")
+    shutil.rmtree(tmp_path / "toy" / "vae")
+    again = gensat.load(tmp_path / "toy", device="cpu", dtype="float32")
+    owner = load_component(tmp_path / "owner", "vae")
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.vae.state_dict().values(), owner.state_dict().values(), strict=True)
+    )
+    shutil.rmtree(tmp_path / "owner" / "vae")
+    with pytest.raises(ModelError, match="no vae to share"):
+        gensat.load(tmp_path / "toy")
+
+
 def test_earlier_frames_reach_all_or_part_or_nothing():
     valid = earlier(np.random.default_rng(0), 200, 8, share=0.5)
     kinds = valid.mean((1, 2, 3))
@@ -120,7 +141,7 @@ def test_earlier_frames_reach_all_or_part_or_nothing():
 
 
 def test_streets_train_a_refiner(scene, tmp_path):
-    from gensat.train.guided_autoencoder import train as train_autoencoder
+    from gensat.train.finisher import train as train_finisher
     from gensat.train.refiner import train as train_refiner
     from gensat.train.street_pairs import train as make_pairs
 
@@ -141,11 +162,14 @@ def test_streets_train_a_refiner(scene, tmp_path):
         "data.crop=64",
         f"data.folder={pairs.weights}",
     ]
-    tiny = ["model.widths=[8,8,8]", "model.encoder_widths=[8,8,8]", "model.blocks=[1,1,1]"]
-    vae = train_autoencoder(load_recipe("guided_autoencoder", [*common, *tiny, f"out={tmp_path / 'vae'}"]))
+    vae = tmp_path / "vae"
+    toy_vae().save_pretrained(vae)
+    common.append(f"autoencoder={vae}")
+    tiny = ["model.widths=[8,8,8]", "model.blocks=[1,1,1]"]
+    finisher = train_finisher(load_recipe("finisher", [*common, *tiny, f"out={tmp_path / 'finisher'}"]))
     small = ["model.conv_width=8", "model.width=16", "model.depth=1", "model.heads=2", "model.vector_dim=16"]
     made = train_refiner(
-        load_recipe("refiner", [*common, *small, f"autoencoder={vae.weights}", f"out={tmp_path / 'refiner'}"])
+        load_recipe("refiner", [*common, *small, f"finisher={finisher.weights}", f"out={tmp_path / 'refiner'}"])
     )
     assert np.isfinite(made.figures["loss"])
     loaded = gensat.load(made.weights, device="cpu", dtype="float32")

@@ -23,6 +23,7 @@ from .height_pairs import GROUPS, HeightPair
 METHODS = {
     "model": "model, sun known where there are shadows",
     "model_without_sun": "model, sun not known",
+    "flat": "nothing stands anywhere (0 m)",
     "constant": "mean height of the training streets",
     "class_constant": "mean height of the class (class known)",
     "shadow": "shadow lengths, objects by colour",
@@ -45,20 +46,22 @@ def measure(model: HeightModel, pairs: Sequence[HeightPair], means: Mapping[str,
         68 percent interval (``coverage``).
     """
     levels = np.array([means[name] for name in GROUPS], np.float32)
-    guesses: dict[str, Callable[[HeightPair], np.ndarray]] = {
-        "model": lambda p: _read(model, p)[0],
-        "model_without_sun": lambda p: _read(model, replace(p, sun=None))[0],
-        "constant": lambda p: np.full_like(p.heights, means["all"]),
-        "class_constant": lambda p: levels[p.groups],
-        "shadow": lambda p: _shadows(p, outlines=False),
-        "shadow_outlines": lambda p: _shadows(p, outlines=True),
+    seen = [_read(model, pair) for pair in pairs]
+    guesses: dict[str, list[np.ndarray]] = {
+        "model": [median for median, _, _ in seen],
+        "model_without_sun": [_read(model, replace(p, sun=None))[0] for p in pairs],
+        "flat": [np.zeros_like(p.heights) for p in pairs],
+        "constant": [np.full_like(p.heights, means["all"]) for p in pairs],
+        "class_constant": [levels[p.groups] for p in pairs],
     }
-    figures: dict[str, Any] = {}
-    for name, guess in guesses.items():
-        chosen = [p for p in pairs if p.sun is not None] if name.startswith("shadow") else list(pairs)
-        if chosen:
-            figures[name] = errors([(guess(p), p.heights, p.groups) for p in chosen])
-    figures["model"]["coverage"] = _coverage(model, pairs)
+    figures: dict[str, Any] = {
+        name: errors([(guess, p.heights, p.groups) for guess, p in zip(made, pairs, strict=True)])
+        for name, made in guesses.items()
+    }
+    if lit := [p for p in pairs if p.sun is not None]:
+        for name, outlines in (("shadow", False), ("shadow_outlines", True)):
+            figures[name] = errors([(_shadows(p, outlines=outlines), p.heights, p.groups) for p in lit])
+    figures["model"]["coverage"] = _coverage([(low, high) for _, low, high in seen], pairs)
     return figures
 
 
@@ -110,10 +113,9 @@ def _read(model: HeightModel, pair: HeightPair) -> tuple[Float[np.ndarray, "h w"
     return found.median()[0].numpy(), low[0].numpy(), high[0].numpy()
 
 
-def _coverage(model: HeightModel, pairs: Sequence[HeightPair]) -> dict[str, float]:
+def _coverage(intervals: Sequence[tuple[np.ndarray, np.ndarray]], pairs: Sequence[HeightPair]) -> dict[str, float]:
     inside, count = np.zeros(len(GROUPS)), np.zeros(len(GROUPS))
-    for pair in pairs:
-        _, low, high = _read(model, pair)
+    for (low, high), pair in zip(intervals, pairs, strict=True):
         held = (pair.heights >= low) & (pair.heights <= high)
         inside += np.bincount(pair.groups[held], minlength=len(GROUPS))
         count += np.bincount(pair.groups.ravel(), minlength=len(GROUPS))

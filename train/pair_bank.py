@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..conditioning.gbuffers import GBUFFER_CHANNELS, encode_gbuffers
 from ..errors import InputError
+from ..hub.resolve import model_folder
+from ..models.autoencoder import ConvAutoencoder
 from .latents import TextBank
 from .street_pairs import Pair, read_shard
 
@@ -70,3 +72,11 @@ def tensors(pairs: Sequence[Pair], cuts: Sequence[tuple[slice, slice]] | None = 
     target = stack([p.target for p in pairs]).permute(0, 3, 1, 2).float() / 127.5 - 1
     buffers = {name: stack([p.buffers[name] for p in pairs]) for name in pairs[0].buffers}
     return target, encode_gbuffers(buffers, stack([p.rays for p in pairs]).float())
+
+
+def load_vae(name: str) -> ConvAutoencoder:
+    """The autoencoder of a model (a shipped name or a folder) or of a folder of its own, frozen."""
+    own = Path(name) / "config.json"
+    folder = Path(name) if own.is_file() else model_folder(name) / "vae"
+    vae = ConvAutoencoder.from_pretrained(folder).eval().requires_grad_(False)
+    return vae.to(memory_format=torch.channels_last)

@@ -4,6 +4,8 @@ Flow matching on the latents of what a street looks like, shown the G-buffers of
 of the time latents of an earlier frame, as far as they reach: the answer's own, disturbed and with holes.
 """
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,16 @@ from torch import Tensor
 
 from ..conditioning.gbuffers import GBUFFER_CHANNELS, refiner_channels
 from ..conditioning.text import load_minilm
+from ..diffusion.codec import Codec
+from ..hub.resolve import shipped
 from ..hub.spec import Defaults, ModelSpec, Signal
 from ..models.denoiser import LatentDenoiser
-from ..models.guided_autoencoder import GuidedAutoencoder
+from ..models.finisher import Finisher
 from ..pipelines.ground import GroundPipeline
 from .assemble import forget_origin
 from .card import Outcome, finished, write_card
 from .objective import flow, loss
-from .pair_bank import PairBank
+from .pair_bank import PairBank, load_vae
 from .recipe import program, start
 from .runner import Trainer
 
@@ -37,10 +41,11 @@ def train(recipe: DictConfig) -> Outcome:
     """Train to the recipe; a whole model folder of the EMA weights is written to ``out/ema`` at every save."""
     bank = PairBank(recipe.data.folder)
     torch.manual_seed(recipe.seed)
-    vae = GuidedAutoencoder.from_pretrained(recipe.autoencoder).eval().requires_grad_(False)
-    channels, tokens = vae.config.latent_channels, load_minilm()
-    text = bank.text(tokens)
-    extra = vae.config.guide_channels + 2 * channels + 1
+    vae = load_vae(recipe.autoencoder)
+    codec = Codec(vae)
+    finisher = Finisher.from_pretrained(recipe.finisher) if recipe.finisher else Finisher()
+    channels, text = codec.channels, bank.text(load_minilm())
+    extra = len(GBUFFER_CHANNELS) + 2 * channels + 1
     fresh = LatentDenoiser(in_channels=channels, out_channels=channels, extra_channels=extra, **recipe.model)
     trainer = Trainer(LatentDenoiser.from_pretrained(recipe.init, subfolder="unet") if recipe.init else fresh, recipe)
     vae.to(trainer.accelerator.device)
@@ -49,7 +54,7 @@ def train(recipe: DictConfig) -> Outcome:
         rng = np.random.default_rng([recipe.seed, step])
         batch = bank.batch(rng, recipe.batch, recipe.data.crop)
         words = ["" if rng.random() < recipe.dropout.text else c for c in batch.pop("captions")]
-        cells = recipe.data.crop // vae.factor
+        cells = recipe.data.crop // codec.factor
         batch["tokens"], batch["mask"] = text.states(words)
         batch["valid"] = torch.from_numpy(earlier(rng, recipe.batch, cells, share=1 - recipe.dropout.previous))
         shape = (recipe.batch, channels, cells, cells)
@@ -60,8 +65,8 @@ def train(recipe: DictConfig) -> Outcome:
 
     def error(model: LatentDenoiser, batch: dict[str, Any]) -> dict[str, Tensor]:
         with torch.no_grad():
-            latents = vae.latents(batch["target"])
-            shown = refiner_channels(vae.latents, batch["guide"], latents + batch["disturbance"], batch["valid"])
+            latents = codec.encode(batch["target"])
+            shown = refiner_channels(codec.encode, batch["guide"], latents + batch["disturbance"], batch["valid"])
         made = batch["flow"]  # drawn for latents of zero, so that they may be made here
         s = made["t"][:, None, None, None] / 1000
         x, target = made["x"] + (1 - s) * latents, made["target"] - latents
@@ -69,10 +74,14 @@ def train(recipe: DictConfig) -> Outcome:
         return {"loss": loss(out.sample, {"target": target})}
 
     def save(model: LatentDenoiser, folder: Path) -> None:
+        spec = refiner_spec(recipe.name, licence=LICENCE)  # whose text encoder is read from its package
+        shared = {"vae": recipe.autoencoder} if recipe.autoencoder in shipped() else {}
         pipe = GroundPipeline(
-            vae, model, FlowMatchEulerDiscreteScheduler(), *tokens, spec=refiner_spec(recipe.name, licence=LICENCE)
+            vae, model, finisher, FlowMatchEulerDiscreteScheduler(), spec=replace(spec, shared=shared)
         )
         pipe.save_pretrained(folder)
+        for name in shared:
+            shutil.rmtree(folder / name)
         forget_origin(folder)
 
     trainer.run(error, draw, on_save=lambda t: t.save_ema(t.out / "ema", save))

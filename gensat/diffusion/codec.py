@@ -40,10 +40,17 @@ class Codec:
         """Whether tiled decoding equals whole decoding (to rounding)."""
         return hasattr(self.vae, "decoder_halo") and self.halo >= self.vae.decoder_halo
 
-    def encode(self, images: Float[Tensor, "b c h w"], origin: tuple[int, int] = (0, 0)) -> Float[Tensor, "b z hh ww"]:
-        """Mode of the latent distribution, normalised; ``origin`` (row, column) is the first cell on the grid."""
-        x, cells = self._placed(images), max(images.shape[-2:]) // self.factor
+    def encode(
+        self, images: Float[Tensor, "b c h w"], origin: tuple[int, int] = (0, 0), *, wrap: bool = False
+    ) -> Float[Tensor, "b z hh ww"]:
+        """Mode of the latent distribution, normalised; ``origin`` (row, column) is the first cell on the grid; ``wrap`` as of ``decode``."""
+        cells, width = max(images.shape[-2:]) // self.factor, images.shape[-1]
         halo = -(-getattr(self.vae, "encoder_halo", self.halo * self.factor) // self.factor)
+        if wrap:
+            images = images[..., torch.arange(-halo * self.factor, width + halo * self.factor) % width]
+            inner = self.encode(images, (origin[0], origin[1] - halo))
+            return inner[..., halo : halo + width // self.factor]
+        x = self._placed(images)
         z = self._encode(x) if cells <= self.whole else self._tiled(self._encode, x, origin, halo, self.factor, 1)
         z = z.float()
         if hasattr(self.vae, "normalise"):

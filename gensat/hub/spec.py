@@ -90,6 +90,7 @@ class Defaults:
 class ModelSpec:
     """Everything about a model that its weights do not say.
 
+    ``shared`` names components that the folder leaves out and the model they are taken from, such as a VAE.
     ``native_size`` and ``size_limits`` (smallest, largest denoised in one piece) are image sides in pixels, ``multiple`` what sides must be
     a multiple of, ``window`` and ``window_stride`` the lattice of larger canvases in pixels; ``gsd_range`` is in metres per pixel.
     """
@@ -108,6 +109,7 @@ class ModelSpec:
     window_stride: int = 128
     gsd_range: tuple[float, float] = (0.05, 60.0)
     text_encoder: Literal["saved", "minilm"] = "saved"
+    shared: Mapping[str, str] = field(default_factory=dict)
     defaults: Defaults = field(default_factory=Defaults)
 
     def __post_init__(self) -> None:

@@ -27,6 +27,17 @@ def import_components(folder: Path) -> None:
         raise ModelError(f"{folder / 'model_index.json'} cannot be used ({error}); restore the model folder") from error
 
 
+def load_component(folder: Path, name: str, dtype: Any = None) -> Any:
+    """One network of a model folder, as its index says. Raises ModelError where the folder has no such component."""
+    import_components(folder)
+    entry = json.loads((folder / "model_index.json").read_text()).get(name)
+    if not (isinstance(entry, list) and entry[0] and (folder / name).is_dir()):
+        raise ModelError(f"{folder} has no {name} to share; give a folder that holds it")
+    module = getattr(import_module(entry[0]), entry[1]).from_pretrained(folder / name, torch_dtype=dtype)
+    check_weights(folder / name, module)
+    return module
+
+
 def check_weights(folder: Path, module: Any) -> None:
     """Compare the tensor names of a component's safetensors files with those of the loaded network.
 

@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gensat.diffusion.noise import NoiseField, normals
+from gensat.diffusion.noise import normals
 from gensat.render.view import View
 
 _SKY = 1e4  # metres at which the sky is taken to lie
+_AWAY = 2**21  # cubes between a cell and the next one beside the view
 
 
 class SurfaceNoise:
@@ -41,19 +42,16 @@ class SurfaceNoise:
         level = np.floor(np.log2(np.maximum(size, 1e-6) / 1.5)).astype(np.int64)
         self.cubes = np.floor(points / np.exp2(level)[..., None]).astype(np.int64)
         self.level, self.seed = level, seed
-        self.outside = NoiseField(seed, "beside a view")
 
     def __call__(
         self, row: int, col: int, height: int, width: int, channels: int, draw: int = 0
     ) -> Float[Tensor, "1 c h w"]:
-        """Noise of the cells [row, row + height) x [col, col + width); beside the view, where windows reach, that of a plain field."""
-        out = self.outside(row, col, height, width, channels, draw)
-        top, left = max(0, -row), max(0, -col)
-        part = np.s_[max(0, row) : row + height, max(0, col) : col + width]
-        if self.level[part].size:
-            own = self._of(self.cubes[part], self.level[part], channels, draw)
-            out[0, :, top : top + own.shape[1], left : left + own.shape[2]] = own
-        return out
+        """Noise of the cells [row, row + height) x [col, col + width); beside the view, where windows reach, of cubes far from the scene."""
+        rows, columns = np.arange(row, row + height), np.arange(col, col + width)
+        inner = [n.clip(0, size - 1) for n, size in zip((rows, columns), self.level.shape, strict=True)]
+        cubes = self.cubes[np.ix_(*inner)].copy()
+        cubes[..., 2] += _AWAY * (rows - inner[0])[:, None] + _AWAY // 2**10 * (columns - inner[1])[None]
+        return self._of(cubes, self.level[np.ix_(*inner)], channels, draw)[None]
 
     def _of(
         self, cubes: Int[np.ndarray, "h w 3"], level: Int[np.ndarray, "h w"], channels: int, draw: int
