@@ -105,10 +105,12 @@ def height_mesh(terrain: HeightField, frame: SceneFrame | None = None, tolerance
         return column_mesh(columns, rows, z, frame)
     x = np.concatenate([[left], (columns[:-1] + columns[1:]) / 2, [right]])
     y = np.concatenate([[top], (rows[:-1] + rows[1:]) / 2, [bottom]])
-    return grid_mesh(*_thinned(x, y, np.pad(z, 1, mode="edge"), tolerance), frame)
+    return grid_mesh(*_thinned(x, y, np.pad(z, 1, mode="edge"), tolerance), frame=frame)
 
 
-def _thinned(x: np.ndarray, y: np.ndarray, z: np.ndarray, tolerance: float | int) -> tuple[np.ndarray, ...]:
+def _thinned(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, tolerance: float | int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every 2nd, 4th ... row and column with the outermost two, as few as give all heights back within ``tolerance``."""
     best, every = (x, y, z), 2
     while tolerance > 0 and every < min(z.shape) and np.isfinite(z).all():

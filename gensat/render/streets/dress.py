@@ -34,6 +34,7 @@ _MEAN = 0.17  # albedo of land seen from above, on average
 _GAIN = (0.5, 4.0)
 _TEXTURES = {ROAD: "asphalt", LOW_VEGETATION: "grass", WOODLAND: "grass", BARE: "gravel"}
 _CONTRAST = 0.7
+_LEAVES = 0.45  # of the light on a crown comes back after the gaps that are drawn between its leaves
 
 
 class DressedLight(StreetLight):
@@ -87,8 +88,8 @@ class DressedLight(StreetLight):
         return Look(look.albedo, water * 0.03, look.glow)
 
     def pictured(self, surfels: Surfels) -> Float[Tensor, "n 3"]:
-        """Albedo of crowns, by the same measure as that of the ground."""
-        return (untone(surfels.rgb) * self.picture.gain).clamp(0.01, 0.85)
+        """Albedo of crowns, by the same measure as that of the ground: the image shows their leaves with the gaps between them."""
+        return (untone(surfels.rgb) * self.picture.gain / _LEAVES).clamp(0.01, 0.85)
 
 
 class ImageGround:
