@@ -79,3 +79,17 @@ def test_from_what_a_person_types(scene):
     bare = Scene(scene.frame, scene.image, scene.terrain, Prisms.none(), Objects.none(), scene.classes, scene.grid)
     with pytest.raises(InputError, match="facades are for footprints"):
         open_light(bare, facades="village")
+
+
+def test_crowns_are_as_bright_as_the_image_has_them():
+    """The gaps between drawn leaves darken a crown; its albedo makes up for that on average."""
+    from gensat.render.streets.dress import _LEAVES
+    from gensat.render.streets.look import StreetLight
+
+    draw = torch.Generator().manual_seed(0)
+    points = torch.rand(20_000, 3, generator=draw) * torch.tensor([40.0, 40.0, 10.0])
+    unit = torch.nn.functional.normalize(torch.randn(20_000, 3, generator=draw), dim=1)
+    seed = torch.randint(0, 999, (20_000,), generator=draw)
+    colour = torch.full((20_000, 3), 0.1)
+    drawn = StreetLight._leaves(None, points, colour, torch.full((20_000,), 0.05), seed, unit, torch.zeros_like(seed))
+    assert float(drawn.mean()) == pytest.approx(0.1 * _LEAVES, rel=0.05)

@@ -34,7 +34,7 @@ _MEAN = 0.17  # albedo of land seen from above, on average
 _GAIN = (0.5, 4.0)
 _TEXTURES = {ROAD: "asphalt", LOW_VEGETATION: "grass", WOODLAND: "grass", BARE: "gravel"}
 _CONTRAST = 0.7
-_LEAVES = 0.45  # of the light on a crown comes back after the gaps that are drawn between its leaves
+_LEAVES = 0.61  # of the colour of a crown is left, on average, by the gaps that are drawn between its leaves
 
 
 class DressedLight(StreetLight):
