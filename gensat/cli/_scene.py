@@ -27,7 +27,10 @@ class Geometry:
     """What is known of heights, for commands made with :func:`gensat.cli._options.spread`."""
 
     heights: Annotated[
-        Path | None, typer.Option(help="Surface model (DSM): a raster in metres.", rich_help_panel=HEIGHTS)
+        Path | None,
+        typer.Option(
+            help="Surface model (DSM) in metres: alone, or beside the others, for trees.", rich_help_panel=HEIGHTS
+        ),
     ] = None
     buildings: Annotated[
         Path | None, typer.Option(help="Footprints with heights, any vector file.", rich_help_panel=HEIGHTS)

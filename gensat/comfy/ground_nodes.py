@@ -25,7 +25,7 @@ class GensatScene(Node):
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: D102
         return {
             "required": {
-                "heights": text(tooltip="Surface model (DSM), a raster; alone."),
+                "heights": text(tooltip="Surface model (DSM), a raster: alone, or beside both others, for trees."),
                 "buildings": text(tooltip="Footprints with heights, a vector file."),
                 "terrain": text(tooltip="Bare ground: a raster, or a number of metres."),
                 "default_height": number(0.0, 0.0, 1000.0, 0.5, "Metres of buildings without one; 0: an error."),
