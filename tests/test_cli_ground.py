@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import shapely
+import torch
 import trimesh
 from affine import Affine
 from PIL import Image
@@ -13,6 +14,8 @@ from pyproj import CRS
 
 from gensat.cli import run
 from gensat.geo.crs import from_lonlat
+from gensat.models.height import HeightModel
+from gensat.train.heights import save_model
 from gensat.types import GeoImage
 
 UTM = CRS.from_epsg(32633)
@@ -272,3 +275,18 @@ def test_a_refiner_paints_what_the_renderer_shows(place, capsys):
     assert "--refine MODEL" in capsys.readouterr().err
     assert ground(*view, "--refine", "gensat-small", "-o", place / "c.png") == 2
     assert "no refiner of ground views" in capsys.readouterr().err
+
+
+def test_heights_may_be_guessed_from_the_image(place, capsys):
+    torch.manual_seed(0)
+    save_model(
+        HeightModel(channels=(8, 12), blocks=(1, 1), sun_width=6), place / "guesser", "mean absolute error 9.9 m"
+    )
+    asked = ("--at", *at(*MIDDLE), "--width", 96, "--height", 64, "--samples", 1)
+    guess = ("--heights", f"estimate:{place / 'guesser'}", "--terrain", "12")
+    assert ground(place / "image.tif", *guess, *asked, "-o", place / "a.npz", "--json") == 0
+    assert any("estimate" in note for note in json.loads(capsys.readouterr().out)["notes"])
+    ahead = np.load(place / "a.npz")["distance"][-1].min()
+    assert 1.7 < ahead < 4  # the ground is where the terrain says, whatever stands on it
+    assert ground(place / "image.tif", "--heights", "estimate:nowhere", *asked, "-o", place / "b.npz") == 2
+    assert "nowhere" in capsys.readouterr().err

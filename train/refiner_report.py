@@ -20,7 +20,7 @@ from torch import Tensor
 
 import gensat
 
-from ..files import write_text
+from ..files import write_bytes
 from ..geo.display import contact_sheet
 from ..metrics.base import FeatureSet, extract
 from ..metrics.depth_edges import depth_edge_f1
@@ -68,7 +68,7 @@ def train(recipe: DictConfig) -> Outcome:
     for name, pictures in sides.items():
         figures[name]["edges"] = depth_edge_f1(torch.stack(pictures), distance).to_dict()
     figures["walk"] = walks(pipe, recipe)
-    write_text(out / "figures.json", json.dumps(figures, indent=2) + "\n")
+    write_bytes(out / "figures.json", (json.dumps(figures, indent=2) + "\n").encode(), overwrite=True)
     shown = [p for k in range(min(12, len(views))) for p in (sides[n][k] for n in ("raw", "refined", "generator"))]
     sheet([*shown], 6).save(out / "raw_refined_generator.jpg", quality=90)
     flat = {f"{side} {name}": f["value"] for side in sides for name, f in figures[side].items()}

@@ -29,7 +29,9 @@ class Geometry:
     heights: Annotated[
         Path | None,
         typer.Option(
-            help="Surface model (DSM) in metres: alone, or beside the others, for trees.", rich_help_panel=HEIGHTS
+            help="Surface model (DSM) in metres: alone, or beside the others, for trees. estimate: guessed from the image; "
+            "estimate:MODEL by another model than the shipped one.",
+            rich_help_panel=HEIGHTS,
         ),
     ] = None
     buildings: Annotated[
@@ -59,9 +61,21 @@ class Geometry:
 
     def scene(self, image: Path) -> Scene:
         """The scene over an image. Raises InputError for options that do not go together."""
-        from gensat.render.request import open_scene
+        from gensat.render.request import number_or_path, open_scene
 
-        return open_scene(image, **vars(self))
+        given = dict(vars(self))
+        word, _, model = str(self.heights or "").partition(":")
+        if word != "estimate" or Path(word).is_file():
+            return open_scene(image, **given)
+        from gensat.pipelines.heights import DEFAULT, estimate_heights
+
+        ground = None if self.terrain is None else number_or_path(self.terrain)
+        found = estimate_heights(image, model=model or DEFAULT, gsd=self.gsd, terrain=ground)
+        if self.buildings is None:
+            given["terrain"] = None  # the estimate stands on it already
+        scene = open_scene(image, **{**given, "heights": found.heights, "unit": None})
+        scene.provenance["notes"] += ["heights are an estimate from the image, nothing measured", *found.notes]
+        return scene
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gensat.errors import InputError
+from gensat.geo.elevation import HeightMap
 from gensat.geo.sun import SunPosition, parse_time, sun_position
 from gensat.render.environment import PanoramaLight
 from gensat.render.light import SkyLight
@@ -21,7 +22,7 @@ _DAY = SunPosition(150.0, 42.0)  # where nobody says when
 def open_scene(
     image: GeoImage | Path,
     *,
-    heights: Path | None = None,
+    heights: Path | HeightMap | None = None,
     buildings: Path | None = None,
     terrain: str | None = None,
     smooth: bool = False,
@@ -63,7 +64,7 @@ def open_scene(
     shared: dict[str, Any] = {"classes": layout, "gsd": gsd, "unit": unit}
     if heights is not None and buildings is None:
         return Scene.from_dsm(image, heights, surface="bilinear" if smooth else "columns", **shared)
-    ground = 0.0 if terrain is None else _number_or_path(terrain)
+    ground = 0.0 if terrain is None else number_or_path(terrain)
     if buildings is None:
         return Scene.from_terrain(image, ground, **shared)
     return Scene.from_buildings(
@@ -115,7 +116,8 @@ def _sun(scene: Scene, time: str) -> SunPosition:
     return sun_position(scene.frame.place(0.0, 0.0), moment)
 
 
-def _number_or_path(text: str) -> float | Path:
+def number_or_path(text: str) -> float | Path:
+    """What terrain was given as: metres of level ground, or a file."""
     try:
         return float(text)
     except ValueError:
