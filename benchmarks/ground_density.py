@@ -1,20 +1,21 @@
 """Panoramas of the published ground-view models: ours against the plain published formulation, on the same weights and input.
 
-``python -m benchmarks.ground_density`` on the CPU. With ``--original FOLDER``, a checkout of the authors' Sat2Density, their own
-program runs beside ours in the same process (its two CUDA modules, which this network never calls, are replaced by empty ones).
+``python -m benchmarks.ground_density`` on the CPU. With ``--original FOLDER``, a checkout of the authors' Sat2Density, or ``--sat3dgen
+FOLDER``, of Sat3DGen, their own program runs beside ours in the same process (:mod:`benchmarks.ground_originals`).
 Weights are random: the time does not depend on them, except that their volume is dense, while trained ones are mostly empty.
 """
 
 import argparse
-import sys
-import types
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 
 from gensat.models import fast_conv
 from gensat.models.sat2density import GROUND, Sat2Density
@@ -22,6 +23,7 @@ from gensat.models.sat2density_frames import look_around, panorama_camera, ray_l
 from gensat.render.density import DensityVolume, density_from_heights
 
 from .common import Compared, machine, pairs, table
+from .ground_originals import Sat3DGenOriginal, sat2density
 
 SPOT = (-3.75, -5.0)  # metres east and north of the tile's centre
 
@@ -71,66 +73,51 @@ def town(side: int) -> torch.Tensor:
     return heights.repeat_interleave(32, 0).repeat_interleave(32, 1)
 
 
-class _Stub(types.ModuleType):
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return None
+def size(model: Sat2Density) -> str:
+    """Its panorama, as the table says it."""
+    return " x ".join(map(str, model.config.pano_size))
 
 
-class _Options(dict):
-    """A dictionary whose entries are attributes too, as the authors' program reads its settings."""
+def sat3dgen_rows(folder: Path, compare: Callable[..., Compared]) -> Iterator[tuple[str, ...]]:
+    """Sat3DGen against the authors' program: both with its random weights, and without its random jitter of samples."""
+    from gensat.models.sat3dgen_views import from_above, look
+    from gensat.render.cameras import Camera, Panorama
+    from gensat.render.frame import SceneFrame
 
-    def __init__(self, values: Any = (), **more: Any):
-        super().__init__()
-        for name, value in dict(values or (), **more).items():
-            self[name] = _Options(value) if isinstance(value, dict) else value
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    __setattr__ = dict.__setitem__
-
-
-def original(folder: Path, model: Sat2Density) -> Any:
-    """The authors' generator with our weights: a function of (tile, histogram) to its results."""
-    for name in ("upfirdn2d_cuda", "bias_act_cuda"):
-        sys.modules[name] = _Stub(name)
-    easydict = types.ModuleType("easydict")
-    easydict.EasyDict = _Options  # type: ignore[attr-defined]
-    sys.modules.setdefault("easydict", easydict)
-    sys.path.insert(0, str(folder))
-
-    def settings(path: str) -> dict[str, Any]:
-        values = yaml.safe_load((folder / path).read_text()) or {}
-        return merged(settings(values.pop("_parent_")), values) if "_parent_" in values else values
-
-    def merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
-        both = {
-            k: merged(low[k], v) if isinstance(v, dict) and isinstance(low.get(k), dict) else v for k, v in high.items()
-        }
-        return {**low, **both}
-
-    options = _Options(settings("options/sat2density_cvact.yaml"))
+    authors = Sat3DGenOriginal(folder)
+    model, tile, histogram = authors.ours(), torch.rand(3, 256, 256), torch.rand(1, 270) / 90
     half = model.config.tile_metres / 2
-    options.device, options.origin_H_W = "cpu", [-SPOT[1] / half, SPOT[0] / half]
-    from imaginaire.generators.craft_2stage_add_style import Generator  # of the authors' checkout
+    eye = np.array([*SPOT, model.config.eye * half])
+    where = (-SPOT[1] / half, SPOT[0] / half, model.config.eye - 1)
+    planes, theirs = model.encode(tile[None])[0], authors.planes(tile)
+    light = model.light(histogram)
+    sky, code, padded = model.sky(light)[0], *authors.light(histogram)
+    panorama = Panorama(256, 64, eye)
+    view = Camera.looking(SceneFrame(None), eye, heading=33.0, fov=120, width=128, height=128)
 
-    generator = Generator(options).eval().requires_grad_(False)
-    own = model.state_dict()
-    state = generator.state_dict()
-    for name in list(state):
-        if name.endswith("weight_orig"):
-            u, v = state[name[:-5] + "_u"], state[name[:-5] + "_v"]
-            state[name] = own[name[:-5]]
-            state[name[:-5] + "_u"] = u / (u @ (own[name[:-5]].flatten(1) @ v))  # a norm of 1
-        elif name in own:
-            state[name] = own[name]
-    generator.load_state_dict(state)
-    return lambda tile, histogram: generator(tile, histogram, options)
+    cases: list[tuple[str, Any, Any]] = [
+        ("tile to planes", lambda: model.encode(tile[None])[0].ground, lambda: authors.planes(tile)[0][0, 0]),
+        (
+            "panorama, tile known",
+            lambda: look(model, planes, panorama, light[0], sky, edges=True).features,
+            lambda: authors.panorama(theirs, where, code, padded),
+        ),
+        (
+            "view of 120 degrees, tile known",
+            lambda: look(model, planes, view, light[0], sky).features,
+            lambda: authors.view(theirs, where, 33.0, code, padded),
+        ),
+        (
+            "128 x 128 from above",
+            lambda: from_above(model, planes, 128).distance * model.shrink,
+            lambda: authors.above(theirs),
+        ),
+    ]
+    for name, mine, other in cases:
+        made: dict[str, torch.Tensor] = {}
+        compared = compare(lambda mine=mine: made.update(a=mine()), lambda other=other: made.update(b=other()))  # noqa: B023
+        apart = float((made["a"] - made["b"]).abs().max())
+        yield f"Sat3DGen: {name}", f"{compared.first:.2f}", f"{compared.second:.2f}", compared.text(), f"{apart:.0e}"
 
 
 @torch.no_grad()
@@ -139,9 +126,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="pairs a row")
     parser.add_argument("--original", type=Path, help="checkout of the authors' Sat2Density")
+    parser.add_argument("--sat3dgen", type=Path, help="checkout of the authors' Sat3DGen; only it is measured then")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="instead of wall time; for a machine that others use"
+    )
+    parser.add_argument("--height", type=int, default=128, help="rows of Sat2Density's panorama of 512 columns")
     options = parser.parse_args()
     torch.manual_seed(0)
-    model = Sat2Density().eval().requires_grad_(False)
+    clock = time.process_time if options.processor_time else time.perf_counter
+    compare = partial(pairs, runs=options.runs, clock=clock)
+    measured = "processor" if options.processor_time else "wall"
+    header = ("case", "gensat s", "published s", "ratio", "largest difference")
+    if options.sat3dgen:
+        print(f"{machine()}; Sat3DGen, 48 + 48 samples a ray; {options.runs} pairs, {measured} time\n")
+        print(table([], header), flush=True)
+        for row in sat3dgen_rows(options.sat3dgen, compare):  # minutes each
+            print(table([row], header).splitlines()[-1], flush=True)
+        return
+    model = Sat2Density(pano_size=(512, options.height)).eval().requires_grad_(False)
     tile, histogram = torch.rand(3, 256, 256), torch.rand(1, 270)
     dense = model.density(tile[None])[0] * 20
     solid = density_from_heights(town(256), 64, 0.0, 8.0, solid=200.0)
@@ -158,7 +160,7 @@ def main() -> None:
         volume = tile_volume(model, density, tile)
         mine = lambda volume=volume: ours(model, volume)  # noqa: E731
         theirs = lambda density=density: published(model, density, tile)  # noqa: E731
-        row(name, pairs(mine, theirs, runs=options.runs), apart(mine(), theirs()))
+        row(name, compare(mine, theirs), apart(mine(), theirs()))
 
     volume = tile_volume(model, dense, tile)
     seen = ours(model, volume)[None]
@@ -168,7 +170,7 @@ def main() -> None:
         with plain_convolutions():
             return model.paint(seen, style)
 
-    row("painter", pairs(paint, plain_paint, runs=options.runs), apart(paint(), plain_paint()))
+    row("painter", compare(paint, plain_paint), apart(paint(), plain_paint()))
 
     def known() -> torch.Tensor:
         return model.paint(ours(model, volume)[None], style)
@@ -183,10 +185,10 @@ def main() -> None:
             light = model.style(model.illumination(histogram).mean)
             return model.paint(published(model, density, tile)[None], light)
 
-    row("panorama, new tile", pairs(new, plain_whole, runs=options.runs), apart(new(), plain_whole()))
-    row("panorama, tile known", pairs(known, plain_whole, runs=options.runs), "")
+    row("panorama, new tile", compare(new, plain_whole), apart(new(), plain_whole()))
+    row("panorama, tile known", compare(known, plain_whole), "")
     if options.original:
-        authors = original(options.original, model)
+        authors = sat2density(options.original, model, SPOT)
         theirs = lambda: authors(tile[None], histogram)  # noqa: E731
 
         def corners() -> torch.Tensor:
@@ -197,10 +199,10 @@ def main() -> None:
             return torch.stack([*around.values.unbind(-1), around.opacity, around.distance / half])
 
         difference = apart(corners(), theirs()["generator_inputs"][0])
-        row("panorama, new tile, against the authors' program", pairs(new, theirs, runs=options.runs), difference)
-        row("panorama, tile known, against the authors' program", pairs(known, theirs, runs=options.runs), "")
-    print(f"{machine()}; Sat2Density, 512 x 128, 100 samples a ray; {options.runs} pairs\n")
-    print(table(rows, ("case", "gensat s", "published s", "ratio", "largest difference")))
+        row("panorama, new tile, against the authors' program", compare(new, theirs), difference)
+        row("panorama, tile known, against the authors' program", compare(known, theirs), "")
+    print(f"{machine()}; Sat2Density, {size(model)}, 100 samples a ray; {options.runs} pairs, {measured} time\n")
+    print(table(rows, header))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ class DensityField:
             metres.float().cpu().numpy(), bands=["height"], provenance={**self.provenance, "view": "heights in metres"}
         )
 
+    @torch.inference_mode()
     def mesh(self, surface: float | None = None) -> Mesh:
         """The surface of one density by marching cubes (Lewiner et al. 2003), closed, in colours.
 
@@ -67,10 +68,12 @@ class DensityField:
             surface: density per metre; by default as the authors of Sat2Density++ and Sat3DGen draw theirs.
 
         Raises:
-            InputError: no cell is as dense as this.
+            InputError: no cell is as dense as this, or scikit-image is not installed.
         """
-        from skimage.measure import marching_cubes
-
+        try:
+            from skimage.measure import marching_cubes
+        except ImportError as error:
+            raise InputError("drawing a mesh needs scikit-image; pip install 'gensat[ground]'") from error
         volume, level = self.volume, self.surface if surface is None else surface
         dense = np.pad(volume.density.float().cpu().numpy(), 1)
         if not 0 < level < float(dense.max()):

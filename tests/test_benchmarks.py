@@ -11,7 +11,7 @@ def test_pairs_are_interleaved_and_the_ratio_is_the_median_of_their_ratios(monke
     times = {"a": iter([1.0, 2.0, 30.0]), "b": iter([2.0, 1.0, 10.0])}
     first, second = lambda: calls.append("a"), lambda: calls.append("b")
 
-    def seconds(run):
+    def seconds(run, clock):
         run()
         return next(times[calls[-1]])
 

@@ -297,6 +297,19 @@ def test_a_mesh_is_closed_and_lies_in_its_frame(tower):
         field.mesh(1e9)
 
 
+def test_a_loaded_model_whose_weights_take_gradients_makes_a_mesh_in_the_colours_of_the_network():
+    pipe = DensityGroundPipeline(Sat3DGen(**GEN).eval())
+    pipe.ground.model.mlp.net1_density.weight.data.mul_(60)
+    field = tile_field(pipe, georeferenced(), cell=4.48)
+    density = field.volume.density
+    mesh = field.mesh(float(density.max() + density.min()) / 2)
+    places = torch.from_numpy(mesh.vertices).float()
+    with torch.inference_mode():
+        told = colours(pipe.ground.model, field.tile.held, places)
+    assert np.allclose(mesh.colors, told.numpy(), atol=1e-6) and np.ptp(mesh.colors) > 0
+    assert field.heights().array.shape == (16, 16, 1)
+
+
 def test_windows_of_a_larger_image_are_the_tiles_where_they_do_not_overlap():
     pipe = DensityGroundPipeline(gen_model())
     image = georeferenced(128, 192)  # 71.68 x 107.52 m
