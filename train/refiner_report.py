@@ -52,6 +52,8 @@ def main(arguments: list[str]) -> None:
 def train(recipe: DictConfig) -> Outcome:
     """Measure to the recipe; figures.json and pictures go to ``out``."""
     began, out = time.time(), Path(recipe.out)
+    if recipe.count < 320:
+        say(f"{recipe.count} views are too few for a Frechet-64 that can be compared; give 320 or more")
     out.mkdir(parents=True, exist_ok=True)
     pipe = gensat.load(recipe.model)
     pipe.set_progress_bar_config(disable=True)
@@ -59,7 +61,9 @@ def train(recipe: DictConfig) -> Outcome:
     sides: dict[str, list[Tensor]] = {"raw": [r.rgb for r, _, _ in views], "generator": [t.rgb for _, t, _ in views]}
     sides["refined"] = []
     for i, (raw, _, words) in enumerate(views):
-        made = pipe(raw, words, seed=recipe.seed + i, num_inference_steps=recipe.steps, guidance_scale=recipe.guidance)
+        made = pipe(
+            raw, words, seed=recipe.seed + i, num_inference_steps=recipe.denoising_steps, guidance_scale=recipe.guidance
+        )
         sides["refined"].append(made.views[0].rgb)
         if i % 40 == 39:
             say(f"{i + 1} of {len(views)} refined")
@@ -138,7 +142,9 @@ def distances(sides: dict[str, list[Tensor]], recipe: DictConfig) -> dict[str, A
     found: dict[str, Any] = {}
     for name, values in every.items():
         found[name] = {
-            "frechet_64": frechet_64(real, values, basis=basis, confidence=CONFIDENCE).to_dict(),
+            "frechet_64": frechet_64(
+                real, values, basis=basis, confidence=CONFIDENCE, force=recipe.count < 320
+            ).to_dict(),
             "kernel": kernel_distance(real, values, confidence=CONFIDENCE).to_dict(),
         }
     return found
@@ -158,7 +164,7 @@ def walks(pipe: Any, recipe: DictConfig) -> dict[str, float]:
         pose[:3, 3] -= pose[:3, :3] @ np.array([ahead[0], ahead[1], 0.0]) * recipe.step * k
         cameras.append(replace(start_camera, pose=pose))
     raw = [render(street.scene, camera, light=light) for camera in cameras]
-    options = {"seed": recipe.seed, "num_inference_steps": recipe.steps, "guidance_scale": recipe.guidance}
+    options = {"seed": recipe.seed, "num_inference_steps": recipe.denoising_steps, "guidance_scale": recipe.guidance}
     frames = {
         "raw": raw,
         "generator": [street.view(camera) for camera in cameras],
