@@ -165,7 +165,7 @@ class HeightPipeline(DiffusionPipeline):
             "model_licence": self.spec.licence,
             "accuracy": self.spec.description,
         }
-        return _estimate(request, above, spread, "model", of, about)
+        return _estimate(request, above, spread, "model", of, about, f"model {self.spec.name}: {self.spec.description}")
 
 
 def estimate_heights(
