@@ -124,6 +124,7 @@ def _gather(
     # a piece has the mean colour of its ends, so half of its weight goes to each
     share = (F.pad(found.weights, (1, 0)) + F.pad(found.weights, (0, 1))) / 2
     ray, at = (share.detach() > NEGLIGIBLE).nonzero(as_tuple=True)
-    colour = model.colour(feature[ray, order[ray, at]], light)
+    chosen = feature.flatten(0, 1).index_select(0, ray * feature.shape[1] + order[ray, at])
+    colour = model.colour(chosen, light)
     values = colour.new_zeros(len(reach), colour.shape[-1]).index_add(0, ray, colour * share[ray, at, None])
     return values, found.opacity, found.distance

@@ -58,8 +58,9 @@ class _FieldNet(nn.Module):
         self.style_squ = nn.Linear(w_dim, hidden // 2)
         self.grd_color_convert = nn.Linear(hidden, colours)
 
-    def hidden(self, point: Float[Tensor, "n f"]) -> Float[Tensor, "n h"]:
-        return F.softplus(self.net0(point))
+    def hidden(self, across: Float[Tensor, "f n"], up: Float[Tensor, "f n"]) -> Float[Tensor, "n h"]:
+        ground, height = self.net0.weight.split(len(across), dim=1)
+        return F.softplus(torch.addmm(torch.addmm(self.net0.bias, across.T, ground.T), up.T, height.T))
 
     def density(self, hidden: Float[Tensor, "n h"]) -> Float[Tensor, " n"]:
         return self.net1_density(hidden)[:, 0]
@@ -210,7 +211,7 @@ class Sat3DGen(ModelMixin, ConfigMixin):
         level = torch.stack([torch.zeros_like(points[:, 2]), points[:, 2]], dim=-1)
         across = F.grid_sample(planes.ground[None], points[None, None, :, :2], align_corners=False)
         up = F.grid_sample(planes.heights[None, :, :, None], level[None, None], align_corners=False)
-        return self.mlp.hidden(torch.cat([across[0, :, 0], up[0, :, 0]]).T)
+        return self.mlp.hidden(across[0, :, 0], up[0, :, 0])
 
     def density(self, feature: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:
         """Raw densities of features, before the activation, per unit of the cube."""
