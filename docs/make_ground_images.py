@@ -1,4 +1,4 @@
-"""Makes the pictures of Alexandria in docs/ground.md: ``python docs/make_ground_images.py DATA WORK``.
+"""Makes the pictures of Alexandria in docs/ground.md: ``python docs/make_ground_images.py DATA WORK [FPS]``.
 
 DATA holds dsm.tif, dtm.tif, hag.tif and buildings.geojson (data/rasters/urban_heights). WORK keeps what was made, step by step: what lies
 there is not made again, so remove ``image.tif`` after new weights, and ``tour`` or ``plain`` after changes of the renderer. Nothing is picked.
@@ -97,7 +97,7 @@ def frames_of(video: Path, count: int) -> list[Image.Image]:
     return [Image.fromarray(every[k]) for k in np.linspace(0, len(every) - 1, count).round().astype(int)]
 
 
-def look_at_mesh(path: Path, size: int = 760, points: int = 6_000_000) -> Image.Image:
+def look_at_mesh(path: Path, size: int = 760, points: int = 3_000_000) -> Image.Image:
     """A glTF as trimesh reads it, from the south-east: points strewn over its triangles, textured or coloured as the file says, y up."""
     parts = list(trimesh.load(path).geometry.values())
     areas = [part.area for part in parts]
@@ -111,12 +111,8 @@ def look_at_mesh(path: Path, size: int = 760, points: int = 6_000_000) -> Image.
             row, column = ((1 - v) * texture.shape[0]).astype(int), (u * texture.shape[1]).astype(int)
             colours.append(texture[row.clip(0, texture.shape[0] - 1), column.clip(0, texture.shape[1] - 1)])
         else:
-            own = (
-                part.visual.vertex_attributes["color"]
-                if "color" in part.visual.vertex_attributes
-                else part.visual.to_color().vertex_colors
-            )
-            colours.append((np.asarray(own, float)[part.faces[face], :3] * share).sum(axis=1))
+            own = part.visual.vertex_attributes["color"][part.faces[face], :3]  # linear, as glTF has it
+            colours.append(255 * (own * share).sum(axis=1).clip(0, 1) ** (1 / 2.2))
         places.append(spot)
     (east, up, south), colour = np.concatenate(places).T, np.concatenate(colours)
     turn, tilt = np.radians(30), np.radians(40)
@@ -147,7 +143,18 @@ def main() -> None:
         )  # fmt: skip
     known = ["--buildings", data / "buildings.geojson", "--terrain", data / "dtm.tif", "--heights", data / "dsm.tif"]
     walk = ["--at", *lonlat(crs, START), "--to", *lonlat(crs, END), "--layout", layout, *LIGHT]
-    small = ["--width", 480, "--height", 270, "--fps", 3, "--speed", 8, "--samples", 1]
+    small = [
+        "--width",
+        480,
+        "--height",
+        270,
+        "--fps",
+        sys.argv[3] if len(sys.argv) > 3 else 4,
+        "--speed",
+        6,
+        "--samples",
+        1,
+    ]
     if not (work / "tour" / "run.json").exists():
         gensat("ground", image, *known, *walk, *small, "--facades", "terraces", "-o", f"{work}/tour/", "--overwrite")
     around = ["--panorama", "--width", 960, "--samples", 1, "--heading", 100, "--at", *lonlat(crs, START), *LIGHT]
