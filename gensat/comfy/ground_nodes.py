@@ -121,7 +121,7 @@ class GensatGroundView(Node):
         """The picture, metres of depth scaled so that the nearest is 1 and the sky 0, and the mask of what is invented."""
         import torch
 
-        from gensat.pipelines.ground import GroundPipeline
+        from gensat.pipelines.ground import GroundPipeline, GroundViews
         from gensat.render.cameras import Camera, Panorama
         from gensat.render.gbuffers import render
         from gensat.render.request import open_light
@@ -136,7 +136,9 @@ class GensatGroundView(Node):
         if refiner is not None:
             if not isinstance(refiner, GroundPipeline):
                 raise InputError("the refiner is a model for views from above; load one that gensat train refiner made")
-            view = refiner(view, prompt, seed=seed).views[0]
+            painted = refiner(view, prompt, seed=seed)
+            assert isinstance(painted, GroundViews)  # not the tuple that return_dict=False gives
+            view = painted.views[0]
         near = torch.where(view.sky, torch.inf, view.depth).min()
         depth = torch.where(view.sky, 0.0, near / view.depth)
         device = host.image_device()
