@@ -146,7 +146,9 @@ def test_trajectories_of_both_programs(tmp_path):
     shares = read_pixel_path(tmp_path / "shares.csv", drawn_on=640, size=(200, 100))
     assert [(p.row, p.col, p.heading) for p in shares] == [(100.0, 0.0, None), (75.0, 100.0, None)]
     (tmp_path / "vigor.csv").write_text("w,h,angle\n600,20,0\n320,20,0\n")
-    with pytest.raises(InputError, match=r"line 2 of vigor\.csv lies outside of a picture of 256 x 256 pixels.*drawn_on"):
+    with pytest.raises(
+        InputError, match=r"line 2 of vigor\.csv lies outside of a picture of 256 x 256 pixels.*drawn_on"
+    ):
         read_pixel_path(tmp_path / "vigor.csv")
     assert read_pixel_path(tmp_path / "vigor.csv", drawn_on=640)[1].col == 128.0
     large = read_pixel_path(tmp_path / "plus.csv", drawn_on=640)
