@@ -73,7 +73,8 @@ class Geometry:
         found = estimate_heights(image, model=model or DEFAULT, gsd=self.gsd, terrain=ground)
         if self.buildings is None:
             given["terrain"] = None  # the estimate stands on it already
-        scene = open_scene(image, **{**given, "heights": found.heights, "unit": None})
+        own = image if found.image.crs is None else found.image  # which may have been warped from degrees
+        scene = open_scene(own, **{**given, "heights": found.heights, "unit": None})
         scene.provenance["notes"] += ["heights are an estimate from the image, nothing measured", *found.notes]
         return scene
 
