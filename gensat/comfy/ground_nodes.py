@@ -96,7 +96,7 @@ class GensatGroundView(Node):
                 "samples": whole(2, 1, 8),
                 "refiner": ("GENSAT_MODEL", {"tooltip": "Paints the view; a folder that gensat train refiner made."}),
                 "prompt": text("a street view", tooltip="What the refiner is told."),
-                "seed": whole(0, 0, MAX_SEED),
+                "seed": whole(0, 0, MAX_SEED, control_after_generate=True),
             },
         }
 
