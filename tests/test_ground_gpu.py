@@ -11,18 +11,20 @@ from gensat.render.gbuffers import render
 from gensat.render.light import SkyLight
 from gensat.render.lighting import SceneLight
 from gensat.render.sky import Sky
+from gensat.render.streets.dress import DressedLight
 
 pytestmark = pytest.mark.gpu
 
 
-@pytest.mark.parametrize("lit", [False, True], ids=["image light", "sun"])
+@pytest.mark.parametrize("lit", ["image light", "sun", "facades"])
 def test_a_panorama_is_that_of_the_cpu(lit):
     scene = village(64, 0.5)
     camera = Panorama.looking(FRAME, (0.0, -13.0, 1.7), width=512, height=256)
     views = []
     for device in ("cpu", "cuda"):
-        light = SceneLight(SkyLight(Sky(SunPosition(150, 42)))) if lit else None
-        views.append(render(scene.to(device), camera, light=light))
+        placed, sky = scene.to(device), SkyLight(Sky(SunPosition(150, 42)))
+        light = {"sun": SceneLight(sky), "facades": DressedLight(placed, sky, style="village")}.get(lit)
+        views.append(render(placed, camera, light=light))
     here, there = views
     assert there.rgb.device.type == "cuda"
     same = here.kind == there.kind.cpu()

@@ -1,25 +1,30 @@
 """Real scenes dressed as streets: walls are invented and say so, what the image shows keeps its colour."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
 import torch
+from pyproj import CRS
 
 from gensat.errors import InputError
 from gensat.geo.classes import BUILDING, ROAD
+from gensat.geo.crs import from_lonlat
 from gensat.render.cameras import Camera, OrthographicCamera
 from gensat.render.frame import SceneFrame
-from gensat.render.gbuffers import render
+from gensat.render.gbuffers import render, surfels_of
 from gensat.render.grid import Grid
 from gensat.render.heightfield import HeightField
-from gensat.render.light import SkyLight
+from gensat.render.light import SkyLight, untone
 from gensat.render.objects import Objects
 from gensat.render.prisms import Prisms
-from gensat.render.rays import ROOF, TERRAIN, WALL
+from gensat.render.rays import OBJECT, ROOF, SKY, TERRAIN, WALL, Hits, Rays
 from gensat.render.request import open_light
 from gensat.render.scene import Scene
 from gensat.render.sky import Sky
-from gensat.render.streets.dress import DressedLight
+from gensat.render.streets.dress import DressedLight, ImageGround, style_of
+from gensat.render.streets.facade_styles import COLUMNS, USES
 
 SUN = SkyLight(Sky((0.2, -0.5, 0.8)))
 
@@ -43,7 +48,7 @@ def look(scene, **options):
 
 
 def test_walls_have_windows_and_stay_marked_as_invented(scene):
-    view = look(scene, seed=3)
+    view = look(scene, style="perimeter", seed=3)
     wall = view.kind == WALL
     assert wall.any() and not view.seen[wall].any() and view.seen[(view.kind == TERRAIN) & (view.distance < 20)].all()
     shades = view.rgb[wall].mean(dim=1)
@@ -71,6 +76,93 @@ def test_ground_and_roofs_keep_the_colours_of_the_image(scene):
     roof = view.kind == ROOF
     left = torch.arange(60)[None].expand(60, 60) < 30
     assert view.rgb[roof & left].mean(dim=0)[0] > view.rgb[roof & ~left].mean(dim=0)[0] + 0.1
+
+
+def town(boxes, tops, frame=None):
+    """Prisms on level ground of 200 m."""
+    grid = Grid.centred(100, 100, 2.0)
+    flat = HeightField(torch.zeros(100, 100), grid)
+    blocks = Prisms.of([shapely.box(*box) for box in boxes], tops, [0.0] * len(boxes))
+    size = torch.zeros(100, 100, dtype=torch.int64)
+    return Scene(frame or SceneFrame(None), torch.zeros(100, 100, 3), flat, blocks, Objects.none(), size, grid)
+
+
+@pytest.mark.parametrize(
+    ("side", "apart", "top", "lon", "style"),
+    [
+        (12, 8, 6.0, 16.9, "village"), (12, 8, 6.0, -77.0, "suburb"), (12, 0.2, 8.0, -77.0, "terraces"), (20, 5, 6.0, 2.0, "strip"),
+        (40, 5, 8.0, 2.0, "industrial"), (15, 3, 14.0, 2.0, "perimeter"), (15, 3, 40.0, 2.0, "downtown"),
+    ],
+)  # fmt: skip
+def test_the_style_follows_from_the_size_of_footprints(side, apart, top, lon, style):
+    step = side + apart
+    boxes = [
+        (k * step - 90, j * step - 90, k * step - 90 + side, j * step - 90 + side) for k in range(4) for j in range(3)
+    ]
+    zone = CRS.from_epsg(32601 + int((lon + 180) // 6))
+    x, y = from_lonlat(zone, lon, 45.0)
+    scene = town(boxes, [top] * len(boxes), SceneFrame(zone, (float(x), float(y), 0.0)))
+    assert style_of(scene) == style == DressedLight(scene, SUN).style
+    with pytest.raises(InputError, match="for footprints"):
+        style_of(replace(scene, buildings=Prisms.none()))
+
+
+def test_shops_stand_only_where_streets_have_them(scene):
+    shop = USES.index("shops")
+    for style, some in (("suburb", False), ("terraces", False), ("village", False), ("perimeter", True)):
+        boxes = [(-90 + 25 * i, -90 + 25 * j, -70 + 25 * i, -70 + 25 * j) for i in range(7) for j in range(7)]
+        walls = DressedLight(town(boxes, [11.0] * 49), SUN, style=style).walls
+        assert bool((walls.building[:, COLUMNS.index("use")] == shop).any()) == some
+
+
+def test_ground_texture_keeps_the_mean_of_the_image_and_shows_nothing_twice():
+    """A square metre has the colour of the pixel on average, and no two tiles of the photographed texture are alike."""
+    bare = town([], [])
+    for colour in ((0.30, 0.42, 0.22), (0.55, 0.47, 0.36), (0.4, 0.4, 0.4)):  # grass, gravel, paving
+        bare = replace(bare, image=torch.tensor(colour).expand(100, 100, 3).contiguous())
+        ground = ImageGround(bare)
+        x, y = (
+            v.reshape(-1) for v in torch.meshgrid(torch.arange(0, 8, 0.02), torch.arange(0, 8, 0.02), indexing="ij")
+        )
+        fine = ground.albedo(x, y, torch.full_like(x, 0.005))
+        expected = untone(torch.tensor(colour)) * ground.gain
+        torch.testing.assert_close(fine.mean(dim=0), expected, rtol=0.12, atol=0)
+        assert 0.08 < fine[:, 1].std() / fine[:, 1].mean() < 0.7
+        assert fine[:, 1].max() < 3 * fine[:, 1].mean()  # no bright specks
+        far = ground.albedo(x, y, torch.full_like(x, 8.0))
+        assert far[:, 1].std() < 0.6 * fine[:, 1].std()
+        again = ground.albedo(x + 1.6, y, torch.full_like(x, 0.005))
+        assert np.corrcoef(fine[:, 1], again[:, 1])[0, 1] < 0.5
+
+
+def test_nothing_is_shaded_off_the_device_of_the_rays(scene):
+    """Tensors that forget their device land on another one under a default device of meta, and cannot be mixed with those that do not."""
+    camera = Camera.looking(scene.frame, (0.0, -8.0, 1.7), width=48, height=36, fov=80)
+    trees = Objects.ellipsoids(
+        torch.tensor([[-8.0, 2.0, 3.0]]), torch.tensor([[2.0, 2.0, 2.0]]), colour=(0.2, 0.3, 0.1), label=0
+    )
+    wooded = replace(scene, objects=trees)
+    light = DressedLight(wooded, SUN, seed=3)
+    expected = render(wooded, camera, light=light).rgb
+    rays = camera.rays()
+    hits = wooded.cast(rays)
+    flat, every = rays.flat(), hits.reshape(-1)
+    on = torch.nonzero(every.kind != SKY)[:, 0]
+    found = Hits(*(getattr(every, name)[on] for name in Hits.__dataclass_fields__))
+    surfels = surfels_of(wooded, camera, Rays(flat.origins[on], flat.directions[on]), found)
+    assert {TERRAIN, WALL, OBJECT} <= set(surfels.kind.tolist())
+    with torch.device("meta"):
+        look = light.look(wooded, surfels)
+        bumped = light._bumped(surfels, torch.nonzero(surfels.kind == OBJECT)[:, 0])
+    assert all(value.device.type == "cpu" for value in (look.albedo, look.gloss, look.glow, bumped))
+    torch.testing.assert_close(light.surface(wooded, surfels, surfels.rgb), expected.reshape(-1, 3)[on])
+
+
+def test_double_precision_shows_the_same(scene):
+    camera = Camera.looking(scene.frame, (0.0, -8.0, 1.7), width=64, height=48, fov=80)
+    light = DressedLight(scene, SUN, seed=3)
+    single, double = (render(scene, camera, light=light, dtype=d) for d in (torch.float32, torch.float64))
+    assert ((single.rgb - double.rgb).abs().amax(-1) < 0.02).float().mean() > 0.98
 
 
 def test_from_what_a_person_types(scene):

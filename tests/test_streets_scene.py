@@ -14,6 +14,7 @@ from gensat.render.environment import PanoramaLight
 from gensat.render.equirect import equirect_directions
 from gensat.render.gbuffers import render
 from gensat.render.rays import OBJECT, ROOF, TERRAIN, WALL
+from gensat.render.streets.facade_styles import COLUMNS
 from gensat.render.streets.materials import MATERIALS, NAMES
 from gensat.render.streets.scenes import GSD, SIZE, Street, StreetScenes
 from gensat.render.streets.things import PARTS, part_of
@@ -43,8 +44,9 @@ def test_every_building_has_a_door_at_ground_level(street):
     along = ((walls.edge[doors, 2] + 0.5) * bay)[:, None] / torch.linalg.vector_norm(end - start, dim=1, keepdim=True)
     at = start + along * (end - start)
     ground = street.scene.height_at(at[:, 0].contiguous(), at[:, 1].contiguous())
-    assert torch.allclose(prisms.base[walls.owner[doors]] + walls.edge[doors, 3], ground, atol=1e-3)
-    assert (walls.edge[doors, 3] > -1e-3).all()  # never below the foot of the building
+    entrance = walls.building[walls.owner[doors], COLUMNS.index("entrance")]
+    assert torch.allclose(prisms.base[walls.owner[doors]] + entrance, ground, atol=1e-3)
+    assert (entrance > -1e-3).all()  # never below the foot of the building
 
 
 def test_classes_agree_with_the_geometry(street, view):

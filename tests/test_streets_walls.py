@@ -1,5 +1,7 @@
 """Facades, materials, paint and noise: what a wall shows is where the tables say, and pixels see means."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,13 +15,22 @@ from gensat.render.streets.plan import Marking
 from gensat.render.streets.surface import _Paint
 
 
-def wall(style="plaster", use="flats", floors=3, eaves=10.0, length=12.0, front=1.0, door=1.0, seed=4):
+def wall(
+    style="plaster", use="flats", floors=3, eaves=10.0, length=12.0, front=1.0, door=1.0, seed=4, ground=(0.0, 0.0)
+):
+    """One wall; the ground at its ends is as many metres above the foot."""
     row = facade_row(style, use, floors, eaves, seed)
+    count = max(1, int(length // row[COLUMNS.index("bay")]))
+    slope = torch.linspace(*ground, 2 * count + 1)
+    entrance = float(slope[2 * int(door) + 1]) if door >= 0 else 0.0
+    row = facade_row(style, use, floors, eaves, seed, entrance)
     return Walls(
         torch.tensor([row], dtype=torch.float32),
-        torch.tensor([[length, front, door, 0.3]]),
+        torch.tensor([[length, front, door]]),
         torch.zeros(1, dtype=torch.int64),
         torch.zeros(1),
+        slope,
+        torch.zeros(1, dtype=torch.int64),
     )
 
 
@@ -59,8 +70,8 @@ def test_windows_stand_in_rows_and_columns_and_only_there():
     assert sum(glass) >= 0.7 * len(glass)
 
 
-def test_the_door_is_in_its_bay_at_its_threshold():
-    walls = wall(use="flats")
+def test_the_door_is_in_its_bay_on_the_ground():
+    walls = wall(use="flats", ground=(0.3, 0.3))
     _, bay = walls.bays(torch.tensor([0]))
     row = dict(zip(COLUMNS, walls.building[0].tolist(), strict=True))
     accent = torch.tensor([row["accent_red"], row["accent_green"], row["accent_blue"]])
@@ -70,7 +81,7 @@ def test_the_door_is_in_its_bay_at_its_threshold():
     )
     assert (inside / accent).std() < 0.05 * (inside / accent).mean()  # the colour of the door, lighter or darker
     assert not torch.allclose(inside, beside, atol=0.02) and not torch.allclose(inside, above, atol=0.02)
-    none = look(wall(door=-1.0), 1.5 * float(bay), 1.3).albedo[0]
+    none = look(wall(door=-1.0, ground=(0.3, 0.3)), 1.5 * float(bay), 1.3).albedo[0]
     assert not torch.allclose(inside, none, atol=0.02)
 
 
@@ -79,11 +90,32 @@ def test_a_wall_that_touches_its_neighbour_has_no_window():
     assert (look(wall(front=-1.0, door=-1.0), u, v).gloss == 0).all()
 
 
+@pytest.mark.parametrize("use", ["house", "flats", "shops", "shed"])
+@pytest.mark.parametrize("door", [0.0, 3.0])
+def test_on_a_slope_no_glass_is_in_the_ground_and_the_door_stands_on_it(use, door):
+    """A wall of 24 m whose ground rises by 4 m; the door is at its low or its high end."""
+    walls = wall(use=use, floors=4, eaves=13.0, length=24.0, door=door, ground=(0.0, 4.0))
+    u, v = torch.meshgrid(torch.linspace(0.02, 23.98, 240), torch.linspace(0.02, 12.98, 260), indexing="ij")
+    glass = (look(walls, u, v).gloss > 0.05).reshape(u.shape)
+    above = v - 4 * u / 24
+    own = (u / float(walls.bays(torch.tensor([0]))[1])).floor() == door  # glass of a shop's door reaches to the ground
+    assert glass.any() and above[glass & ~own].min() > 0.15 and above[glass].min() > -0.3
+    here, highest = walls.ground_at(torch.zeros(9, dtype=torch.int64), torch.linspace(0, 24, 9))
+    torch.testing.assert_close(here, torch.linspace(0, 4, 9), atol=1e-3, rtol=0)
+    assert (highest >= here - 1e-3).all() and (highest - here).max() <= 4 / 24 * float(
+        walls.bays(torch.tensor([0]))[1]
+    ) + 1e-3
+    entrance = float(walls.building[0, COLUMNS.index("entrance")])
+    row, bay = dict(zip(COLUMNS, walls.building[0].tolist(), strict=True)), float(walls.bays(torch.tensor([0]))[1])
+    assert entrance == pytest.approx(4 / 24 * (door + 0.5) * bay, abs=1e-3)
+    assert row["entrance"] + row["eaves"] == pytest.approx(13.0, abs=1e-3)  # the roof stays where it is
+
+
 def test_windows_are_lit_at_night_only():
     u, v = torch.meshgrid(torch.linspace(0, 12, 80), torch.linspace(4, 10, 80), indexing="ij")
     walls = wall()
     assert look(walls, u, v).glow.max() == 0
-    evening = look(Walls(walls.building, walls.edge, walls.owner, walls.along, lit=1.0), u, v)
+    evening = look(replace(walls, lit=1.0), u, v)
     assert evening.glow.max() > 0.3 and (evening.glow[evening.gloss == 0] == 0).all()
 
 

@@ -154,7 +154,7 @@ class SkyView:
         u, v = columns / self.grid.columns * 2 - 1, rows / self.grid.rows * 2 - 1
         flat = torch.stack([u, v], dim=-1).reshape(1, 1, -1, 2)
         base = functional.grid_sample(
-            self.ground[None, None], flat, mode="bilinear", padding_mode="border", align_corners=False
+            self.ground[None, None].to(flat), flat, mode="bilinear", padding_mode="border", align_corners=False
         )
         above = (points[..., 2] - base.reshape(u.shape)).clamp(self.levels[0], self.levels[-1]).contiguous()
         edges = above.new_tensor(self.levels)
@@ -162,7 +162,7 @@ class SkyView:
         share = (above - edges[upper - 1]) / (edges[upper] - edges[upper - 1])
         layer = (upper - 0.5 + share) / len(self.levels) * 2 - 1  # centres of layers, as torch counts them
         grid = torch.stack([u, v, layer], dim=-1).reshape(1, 1, 1, -1, 3)
-        stack = self.volume[None, None]
+        stack = self.volume[None, None].to(grid)
         return functional.grid_sample(stack, grid, mode="bilinear", padding_mode="border", align_corners=False).reshape(
             u.shape
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -37,6 +37,7 @@ _TILES = (
 )
 _SHEETS = ((0.36, 0.36, 0.36), (0.24, 0.11, 0.06), (0.30, 0.30, 0.31), (0.20, 0.25, 0.32), (0.42, 0.40, 0.37))
 _QUAY = 1.6  # metres from the quay down to the water
+_BAY = COLUMNS.index("bay")
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ def _terrain(plan: Plan) -> HeightField:
 
 
 def _at(terrain: HeightField, points: np.ndarray) -> np.ndarray:
-    values = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64))
-    return terrain.height_at(values[:, 0].contiguous(), values[:, 1].contiguous()).numpy()
+    values = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64)).to(terrain.heights.device)
+    return terrain.height_at(values[:, 0].contiguous(), values[:, 1].contiguous()).double().cpu().numpy()
 
 
 def _foot(building: Building, terrain: HeightField) -> float:
@@ -164,13 +165,13 @@ def walls_of(
         terrain: on which they stand.
         base: local z of their feet.
     """
-    rows = [facade_row(b.facade, b.use, b.floors, b.eaves, b.seed) for b in buildings]
-    edges, owner = prisms.edges.double().numpy(), prisms.owner.numpy()
+    bays = np.array([facade_row(b.facade, b.use, b.floors, b.eaves, b.seed)[_BAY] for b in buildings])
+    edges, owner = prisms.edges.double().cpu().numpy(), prisms.owner.cpu().numpy()
     length = np.hypot(edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1])
     out = np.stack([edges[:, 3] - edges[:, 1], edges[:, 0] - edges[:, 2]], axis=1) / np.maximum(length, 1e-9)[:, None]
     middle = (edges[:, :2] + edges[:, 2:]) / 2
     front = np.zeros(len(edges))
-    doors, thresholds = np.full(len(edges), -1.0), np.zeros(len(edges))
+    doors, entrances = np.full(len(edges), -1.0), np.zeros(len(buildings))
     if len(edges):
         tree = shapely.STRtree([b.footprint for b in buildings])
         street = shapely.union_all(list(roads))
@@ -185,7 +186,7 @@ def walls_of(
         probe = tree.query(shapely.points(middle + 0.6 * out), predicate="within")
         other = owner[probe[0]] != probe[1]
         front[probe[0][other]] = -1.0
-        bay = np.array([row[5] for row in rows])[owner]
+        bay = bays[owner]
         for number, building in enumerate(buildings):
             mine = np.flatnonzero(owner == number)
             best = mine[
@@ -194,14 +195,33 @@ def walls_of(
             count = max(1, int(length[best] // bay[best]))
             doors[best] = np.random.default_rng(building.seed + 1).integers(count)
             start, step = edges[best, :2], (edges[best, 2:] - edges[best, :2]) / count
-            thresholds[best] = float(_at(terrain, (start + (doors[best] + 0.5) * step)[None])[0] - base[number])
-    table = np.stack([length, front, doors, thresholds], axis=1)
-    return Walls(
+            entrances[number] = float(_at(terrain, (start + (doors[best] + 0.5) * step)[None])[0] - base[number])
+    rows = [
+        facade_row(b.facade, b.use, b.floors, b.eaves, b.seed, entrance)
+        for b, entrance in zip(buildings, entrances.tolist(), strict=True)
+    ]
+    table = np.stack([length, front, doors], axis=1)
+    walls = Walls(
         torch.tensor(rows, dtype=torch.float32).reshape(len(rows), len(COLUMNS)),
         torch.tensor(table, dtype=torch.float32),
-        prisms.owner,
-        prisms.along,
+        prisms.owner.cpu(),
+        prisms.along.float().cpu(),
+        torch.zeros(0),
+        torch.zeros(len(edges), dtype=torch.int64),
     )
+    ground, first = _ground_along(walls, edges, terrain, base)
+    return replace(walls, ground=ground, first=first)
+
+
+def _ground_along(walls: Walls, edges: np.ndarray, terrain: HeightField, base: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Heights of the ground above the feet at the ends and middles of all bays, and where those of each edge begin."""
+    counts = 2 * walls.bays(torch.arange(len(edges)))[0].long().numpy() + 1
+    first = np.cumsum(counts) - counts
+    edge = np.repeat(np.arange(len(edges)), counts)
+    share = (np.arange(len(edge)) - first[edge]) / np.maximum(counts[edge] - 1, 1)
+    points = edges[edge, :2] + share[:, None] * (edges[edge, 2:] - edges[edge, :2])
+    heights = _at(terrain, points) - base[walls.owner.numpy()[edge]]
+    return torch.from_numpy(heights).float(), torch.from_numpy(first)
 
 
 def _roof(solids: Solids, number: int, building: Building, z: float | int) -> int:

@@ -5,9 +5,10 @@ Measures and colours follow what is usual for a kind of building; each building 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -226,17 +227,26 @@ class Walls:
 
     Args:
         building: (n, K) numbers of :data:`COLUMNS`.
-        edge: (m, 4): length, whether it faces a street, bay of the door (-1: none), height of the door's threshold above the foot.
+        edge: (m, 3): length, whether it faces a street (1; -1: it touches a neighbour), bay of the door (-1: none).
         owner: building of each edge.
         along: metres of the outline at which each edge begins.
+        ground: metres of the ground above the foot of the building, at the ends and in the middle of every bay of every edge.
+        first: where the ground of each edge begins: 2 x bays + 1 numbers from there.
         lit: share of windows with light in them.
     """
 
     building: Float[Tensor, "n k"]
-    edge: Float[Tensor, "m 4"]
+    edge: Float[Tensor, "m 3"]
     owner: Int[Tensor, " m"]
     along: Float[Tensor, " m"]
+    ground: Float[Tensor, " g"]
+    first: Int[Tensor, " m"]
     lit: float | int = 0.0
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Walls:
+        """The same on another device or in another dtype."""
+        moved = {name: getattr(self, name).to(device, dtype) for name in ("building", "edge", "along", "ground")}
+        return replace(self, owner=self.owner.to(device), first=self.first.to(device), **moved)
 
     def bays(self, edge: Int[Tensor, " p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
         """How many bays an edge has, and how wide they are."""
@@ -244,16 +254,33 @@ class Walls:
         count = (length / self.building[self.owner[edge], COLUMNS.index("bay")]).floor().clamp(min=1)
         return count, length / count
 
+    def ground_at(
+        self, edge: Int[Tensor, " p"], u: Float[Tensor, " p"]
+    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
+        """Metres of the ground above the foot at ``u`` metres along an edge, and the highest within the bay."""
+        count, bay = self.bays(edge)
+        place = (u / bay * 2).clamp(min=0).minimum(2 * count - 1e-3)
+        half, share = place.floor().long(), place - place.floor()
+        first, column = self.first[edge], half // 2
+        here = torch.lerp(self.ground[first + half], self.ground[first + half + 1], share.to(self.ground))
+        highest = torch.stack([self.ground[first + 2 * column + k] for k in range(3)]).amax(dim=0)
+        return here, highest
+
 
 COLUMNS = (
     "wall", "use", "floors", "eaves", "ground", "bay", "width", "height", "sill", "columns", "rows", "surround", "shutters", "balconies", "bands",
-    "red", "green", "blue", "trim_red", "trim_green", "trim_blue", "accent_red", "accent_green", "accent_blue", "seed",
+    "red", "green", "blue", "trim_red", "trim_green", "trim_blue", "accent_red", "accent_green", "accent_blue", "seed", "entrance",
 )  # fmt: skip
-"""What is known of the facade of a building."""
+"""What is known of the facade of a building; floors and eaves count from its entrance, which lies as many metres above its foot."""
 
 
-def facade_row(style: str, use: str, floors: int, eaves: float | int, seed: int) -> list[float]:
-    """The row of one building, drawn from its style; see :data:`COLUMNS`."""
+def facade_row(
+    style: str, use: str, floors: int, eaves: float | int, seed: int, entrance: float | int = 0.0
+) -> list[float]:
+    """The row of one building, drawn from its style; see :data:`COLUMNS`. ``eaves`` and ``floors`` count from its foot."""
+    storey = eaves / floors
+    eaves = max(eaves - entrance, min(eaves, 0.5 * storey))
+    floors = max(1, min(floors, round(eaves / storey)))
     facade, rng = FACADES[style], np.random.default_rng(seed)
     colour = np.array(facade.colours[rng.integers(len(facade.colours))]) * rng.uniform(0.85, 1.12)
     trim = facade.trim[rng.integers(len(facade.trim))]
@@ -268,5 +295,6 @@ def facade_row(style: str, use: str, floors: int, eaves: float | int, seed: int)
         WALLS.index(facade.wall), USES.index(use), floors, eaves, ground, rng.uniform(*facade.bay), rng.uniform(low, high),
         max(height, 0.4), facade.sill, *facade.panes, facade.surround, float(rng.random() < facade.shutters),
         facade.balconies * float(rng.random() < 0.75) * rng.uniform(0.5, 2.0), float(facade.bands), *np.clip(colour, 0, 0.85), *trim, *accent, rng.integers(1 << 20),
+        entrance,
     ]  # fmt: skip
     return [float(value) for value in row]

@@ -2,6 +2,8 @@
 
 A wall is looked at by (u, v): metres along its edge, and metres up from the foot of the building. Everything is decided by
 tables of the building and of the edge and by hashes of (building, floor, bay), so a wall looks the same from everywhere.
+Floors count from the entrance, where the door stands on the ground; on a slope there are windows below it where the wall is
+free, and none where they would be in the ground.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from torch import Tensor
 from gensat.render.streets.facade_styles import COLUMNS, USES, WALLS, Walls
 from gensat.render.streets.masonry import wall_albedo
 from gensat.render.streets.noise import between, fractal, hashed, step, stripes
+
+_CLEAR = 0.2  # metres that sills are above the ground
 
 
 @dataclass(frozen=True)
@@ -45,20 +49,21 @@ def facade(
         blur: size of a pixel, metres.
         sun_from_right: -1 to 1: where the sun stands seen from the wall, for the shadow in reveals.
     """
+    outline, v, blur, sun_from_right = (value.to(walls.building) for value in (outline, v, blur, sun_from_right))
     owner = walls.owner[edge]
     row = dict(zip(COLUMNS, walls.building[owner].unbind(1), strict=True))
-    length, front, door_bay, threshold = walls.edge[edge].unbind(1)
+    length, front, door_bay = walls.edge[edge].unbind(1)
     u = outline - walls.along[edge]
     count, bay = walls.bays(edge)
     column = (u / bay).floor().clamp(min=0).minimum(count - 1)
     x = u - (column + 0.5) * bay  # from the middle of the bay
+    ground, highest = (height - row["entrance"] for height in walls.ground_at(edge, u))
+    v = v - row["entrance"]
     storey = (row["eaves"] - row["ground"]) / (row["floors"] - 1).clamp(min=1)
-    floor = torch.where(
-        v < row["ground"],
-        torch.zeros_like(v),
-        1 + ((v - row["ground"]) / storey.clamp(min=0.1)).floor().minimum(row["floors"] - 2).clamp(min=0),
-    )
-    low = torch.where(floor == 0, torch.zeros_like(v), row["ground"] + (floor - 1) * storey)
+    storey = torch.where(row["floors"] > 1, storey, row["ground"]).clamp(min=0.1)
+    above = 1 + ((v - row["ground"]) / storey).floor().minimum(row["floors"] - 2).clamp(min=0)
+    floor = torch.where(v < 0, (v / storey).floor(), torch.where(v < row["ground"], 0.0, above))
+    low = torch.where(floor <= 0, floor * storey, row["ground"] + (floor - 1) * storey)
     y = v - low
     high = torch.where(floor == 0, row["ground"], storey)
     seed = row["seed"].long()
@@ -82,7 +87,7 @@ def facade(
         (use == USES.index("house")) | (use == USES.index("hut")),
     )
     glassy = kind == WALLS.index("glass")
-    plinth = between(v, -9.0, 0.55, blur) * ((row["bands"] > 0) | house & ~hut)
+    plinth = between(v - ground, -99.0, 0.55, blur) * ((row["bands"] > 0) | house & ~hut)
     lay(albedo * 0.62, plinth)
     bands = row["bands"] * (between(y, high - 0.16, high + 0.01, blur) + between(y, -0.01, 0.06, blur))
     lay(0.4 * albedo + 0.45 * trim + 0.12, bands * (floor >= 0) * (row["floors"] > 1) * 0.8)
@@ -92,6 +97,7 @@ def facade(
 
     # windows
     ground_shop = (floor == 0) & ((use == USES.index("shops")) | (use == USES.index("office"))) & (front > 0)
+    ground_shop = ground_shop & (highest < 0.3)
     blind = torch.where(front > 0, torch.where(house, 0.10, 0.02), torch.where(house, 0.35, 0.25))
     blind = torch.where(shed, 0.45, blind)
     garage = use == USES.index("garage")
@@ -106,7 +112,7 @@ def facade(
     tall = torch.where(ground_shop, (high - 1.35).clamp(min=1.0), tall)
     has = has | (ground_shop & (bay > 1.2))
     is_door = (floor == 0) & (column == door_bay)
-    has = has & ~is_door
+    has = has & ~is_door & (low + sill > highest + _CLEAR) & ((floor >= 0) | (row["floors"] > 2))
     window = has * between(x, -wide, wide, blur) * between(y, sill, sill + tall, blur)
     around = (
         has
@@ -151,7 +157,7 @@ def facade(
         bay / 2 - 0.1
     )
     top = torch.where(shed, 3.9, torch.where(garage, 2.15, 2.12)).minimum(row["eaves"] - 0.25)
-    above = v - threshold
+    above = v  # the entrance is where the ground is before the door
     door = is_door * (front >= 0) * between(x, -half, half, blur) * between(above, 0.0, top, blur)
     case = is_door * between(x, -half - 0.12, half + 0.12, blur) * between(above, -0.3, top + 0.13, blur)
     lay(0.4 * albedo + 0.5 * trim, case * ~shed)
@@ -159,7 +165,7 @@ def facade(
     leaf = torch.where(rolled[:, None], 0.5 * trim + 0.18, accent)
     panels = torch.where(
         rolled,
-        0.88 + 0.2 * (1 - stripes(above, torch.where(shed, 0.3, 0.5).mean().item(), 0.05, blur)),
+        0.88 + 0.2 * (1 - stripes(above, torch.where(shed, 0.3, 0.5), 0.05, blur)),
         0.8
         + 0.35
         * between(x.abs(), 0.08, half - 0.12, blur)
@@ -179,7 +185,8 @@ def facade(
     sign = ground_shop * (use == USES.index("shops")) * (floor == 0) * between(y, high - 0.98, high - 0.3, blur)
     block = (column / 2).floor()
     shop = torch.stack([hashed(seed, block.long(), edge, i) for i in (3, 4, 5)], dim=1)
-    board = torch.where((hashed(seed, block.long(), 9) < 0.45)[:, None], 0.02 + 0.5 * shop**2, accent * 1.5)
+    muted = 0.03 + 0.4 * (0.4 * shop + 0.6 * shop.mean(1, keepdim=True)) ** 2
+    board = torch.where((hashed(seed, block.long(), 9) < 0.45)[:, None], muted, accent * 1.5)
     lay(board, sign)
     letters = (
         sign
@@ -196,7 +203,7 @@ def facade(
         * (hashed(seed, block.long(), 12) < 0.4)
         * between(y, high - 1.75, high - 1.0, blur)
     )
-    cloth = torch.where((torch.remainder(u, 0.5) < 0.25)[:, None], 0.5 * torch.ones_like(shop), 0.05 + 0.4 * shop**2)
+    cloth = torch.where((torch.remainder(u, 0.5) < 0.25)[:, None], 0.5 * torch.ones_like(shop), 0.05 + muted)
     lay(cloth, awning)
     glass = glass * (1 - awning)
     lay(
@@ -208,7 +215,7 @@ def facade(
     )
 
     # balconies: a slab, a railing before the window, and its shadow on the floor below
-    balcony = (chance2 < row["balconies"]) & (floor >= 1) & (front != 0) & (bay > 2.2)
+    balcony = (chance2 < row["balconies"]) & (floor >= 1) & (front != 0) & (bay > 2.2) & (low > highest + 1.0)
     span = between(x, -bay / 2 + 0.18, bay / 2 - 0.18, blur)
     railing = balcony * span * between(y, 0.05, 1.02, blur)
     solid = hashed(seed, 77) < 0.45
@@ -228,7 +235,7 @@ def facade(
 
     dirt = fractal(torch.stack([u + 17 * owner, v], dim=1), 2.2, 5) - 0.5
     albedo = albedo * (1 + 0.22 * dirt * (1 - glass))[:, None]
-    albedo = albedo * (0.82 + 0.18 * step(v, 0.5, 1.2))[:, None]
+    albedo = albedo * (0.82 + 0.18 * step(v - ground, 0.5, 1.2))[:, None]
     glow = _light_inside(glass, chance, chance2, ground_shop, walls.lit)
     gloss = 0.075 * torch.maximum(glass, glass_door) + 0.09 * glass * glassy
     return Look(albedo.clamp(0.005, 0.9), gloss, glow)

@@ -29,6 +29,7 @@ from gensat.render.streets.weather import Weather
 
 _FLAT_ROOFS = ((0.19, 0.185, 0.175), (0.30, 0.29, 0.27), (0.10, 0.10, 0.102), (0.42, 0.41, 0.39), (0.24, 0.17, 0.13))
 _SHEETS = ((0.34, 0.34, 0.34), (0.26, 0.12, 0.07), (0.22, 0.25, 0.27), (0.42, 0.40, 0.36))
+_THROUGH = (0.5, 0.65, 0.3)  # light that leaves let through, against what they throw back
 _WINDOW_LIGHT = 0.9  # of a lit window, against a white surface at dusk
 
 
@@ -80,8 +81,13 @@ class StreetLight(SceneLight):
         """Display values of the street; ``rgb`` is not used."""
         look = self.look(scene, surfels)
         sun, sky = self.seen(scene, surfels)
-        normals = self._bumped(scene, surfels)
+        leaves = _foliage(scene, surfels)
+        normals = self._bumped(surfels, leaves)
         light = shade(look.albedo, normals, self.light, sun_visible=sun, sky_visible=sky)
+        if len(leaves):  # leaves are thin: what falls on their backs comes through
+            through = look.albedo[leaves] * look.albedo.new_tensor(_THROUGH)
+            behind = shade(through, -normals[leaves], self.light, sun_visible=sun[leaves], sky_visible=sky[leaves])
+            light = light.index_add(0, leaves, behind)
         shiny = torch.nonzero(look.gloss > 0.002)[:, 0]
         if len(shiny):
             light = light.index_add(0, shiny, self._mirrored(surfels, normals, look.gloss, sky, shiny))
@@ -90,10 +96,11 @@ class StreetLight(SceneLight):
 
     def look(self, scene: Scene, surfels: Surfels) -> Look:
         """Albedo, gloss and glow of every surfel."""
+        if self.walls.owner.device != surfels.index.device:
+            self.walls, self.roofs = self.walls.to(surfels.index.device), self.roofs.to(surfels.index.device)
         count = len(surfels.points)
         like = surfels.points
-        albedo, glow = torch.full((count, 3), 0.3).to(like), torch.zeros(count, 3).to(like)
-        gloss = torch.zeros(count).to(like)
+        albedo, glow, gloss = like.new_full((count, 3), 0.3), like.new_zeros(count, 3), like.new_zeros(count)
         slant = (surfels.directions * surfels.normals).sum(1).abs().clamp(min=0.02)
         blur = (surfels.spread / slant.sqrt()).clamp(min=0.004)
 
@@ -232,13 +239,9 @@ class StreetLight(SceneLight):
         warm = hashed(seed, 3)[:, None] * points.new_tensor([0.35, 0.12, -0.1]) + 0.9
         return (colour * warm * (tone * (1 - gaps) * depth)[:, None]).clamp(min=0.004)
 
-    def _bumped(self, scene: Scene, surfels: Surfels) -> Tensor:
+    def _bumped(self, surfels: Surfels, some: Tensor) -> Tensor:
         """Shading normals: crowns are rough, water has ripples."""
         normals = surfels.normals
-        some = torch.nonzero(surfels.kind == OBJECT)[:, 0]
-        if len(some):
-            part, _ = part_of(scene.objects.label[surfels.index[some]])
-            some = some[part <= PARTS.index("needle")]
         if len(some):
             p = surfels.points[some]
             rough = torch.stack(
@@ -320,6 +323,13 @@ class StreetLight(SceneLight):
             bare = torch.tensor([MATERIALS[name].land in (3, 4) for name in NAMES], device=x.device)
             result[some] = bare[self.ground.material(x, y)].to(result)
         return result
+
+
+def _foliage(scene: Scene, surfels: Surfels) -> Tensor:
+    """Which surfels are leaves and needles."""
+    some = torch.nonzero(surfels.kind == OBJECT)[:, 0]
+    part, _ = part_of(scene.objects.label[surfels.index[some]])
+    return some[part <= PARTS.index("needle")]
 
 
 def _car_body(

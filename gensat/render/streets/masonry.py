@@ -53,7 +53,7 @@ def wall_albedo(
             colour = colour * (1 + 0.4 * (each - 0.5) - 0.5 * stripes(a, 0.16, 0.016, f))[:, None]
         elif name == "panel":
             each = hashed((a / bay[some]).floor().long(), (b / storey[some].clamp(min=1)).floor().long(), seed[some])
-            down = torch.remainder(b, storey[some].clamp(min=1)[0].item())
+            down = torch.remainder(b, storey[some].clamp(min=1))
             joints = torch.maximum(between(torch.remainder(a, bay[some]), 0.0, 0.035, f), between(down, 0.0, 0.035, f))
             colour = colour * (1 + 0.12 * (each - 0.5) - 0.45 * joints)[:, None]
         elif name == "metal":

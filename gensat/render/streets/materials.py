@@ -75,15 +75,20 @@ NAMES = tuple(MATERIALS)
 """Their names in the order of their numbers."""
 
 
-@lru_cache(maxsize=1)
-def pyramid() -> tuple[Float[Tensor, "t 3 s s"], ...]:
+@lru_cache(maxsize=4)
+def pyramid(device: torch.device | None = None) -> tuple[Float[Tensor, "t 3 s s"], ...]:
     """All textures, linear with mean 0.5, at 128, 64 ... 1 pixels a side."""
+    if device is not None and device.type != "cpu":
+        return tuple(level.to(device) for level in pyramid())
     folder = resources.files("gensat.assets.streets")
     levels = []
     for name in TEXTURES:
         with folder.joinpath(f"{name}.jpg").open("rb") as file, Image.open(file) as picture:
             pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
         linear = decode_srgb(torch.from_numpy(pixels)).permute(2, 0, 1)[None]
+        if name == "asphalt":  # petals lay on it, which would come again with every tile
+            linear = linear.clamp(max=1.12 * float(linear.median()))
+            linear = linear * (0.5 / linear.mean())
         levels.append(functional.interpolate(linear, size=(_SIZE, _SIZE), mode="area")[0])
     stack = [torch.stack(levels)]
     while stack[-1].shape[-1] > 1:
@@ -97,7 +102,7 @@ def texture(
     """A texture's value relative to its mean (1 on average) at ``u`` and ``v`` metres, averaged over ``footprint`` metres."""
     side = TEXTURES[name]
     number = list(TEXTURES).index(name)
-    levels = pyramid()
+    levels = pyramid(u.device)
     blur = torch.log2((footprint / (side / _SIZE)).clamp(min=1.0)).clamp(max=len(levels) - 1.001)
     low = blur.floor()
     share = (blur - low)[:, None]
@@ -109,6 +114,13 @@ def texture(
                 value = _wrapped(pixels[number].to(u), u[chosen] / side, v[chosen] / side)
                 found = found.index_add(0, chosen, value * weight[chosen])
     return found * 2
+
+
+def unrepeated(name: str, where: Float[Tensor, "n 2"], footprint: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
+    """A texture at two scales, turned against each other, which hides that it repeats; 1 on average."""
+    turned = where @ where.new_tensor([[0.31, 0.14], [-0.14, 0.31]])
+    once = texture(name, where[:, 0], where[:, 1], footprint)
+    return 0.55 * once + 0.45 * texture(name, turned[:, 0], turned[:, 1], footprint * 0.34)
 
 
 def _wrapped(pixels: Tensor, u: Tensor, v: Tensor) -> Tensor:
@@ -144,10 +156,10 @@ def ground_albedo(
         chosen = torch.nonzero(number == one)[:, 0]
         material = MATERIALS[NAMES[one]]
         where, blur = points[chosen], footprint[chosen]
-        detail = texture(material.texture, where[:, 0], where[:, 1], blur)
-        if material.texture in ("grass", "gravel"):  # a second scale hides the repetition
-            turned = where @ where.new_tensor([[0.31, 0.14], [-0.14, 0.31]])
-            detail = 0.55 * detail + 0.45 * texture(material.texture, turned[:, 0], turned[:, 1], blur * 0.34)
+        if material.texture in ("grass", "gravel"):
+            detail = unrepeated(material.texture, where, blur)
+        else:
+            detail = texture(material.texture, where[:, 0], where[:, 1], blur)
         patches = fractal(where, 6.0, seed + one) + 0.5 * value_noise(where, 1.1, seed + 7 + one) - 0.75
         brightness = (1 + material.contrast * (detail - 1)) * (1 + 2 * material.patches * patches)[:, None]
         if material.texture == "asphalt" and material.land == layout.ROAD:

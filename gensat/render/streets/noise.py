@@ -16,7 +16,7 @@ def hashed(*parts: Int[Tensor, ...] | int) -> Float[Tensor, ...]:
         state = (state ^ (part & _MASK)) * 0x85EBCA6B & _MASK
         state = (state ^ (state >> 13)) * 0xC2B2AE35 & _MASK
         state = state ^ (state >> 16)
-    return torch.as_tensor(state).double().mul(1 / 2**32).float()
+    return (state if isinstance(state, Tensor) else torch.tensor(state)).double().mul(1 / 2**32).float()
 
 
 def value_noise(points: Float[Tensor, "*shape d"], scale: float | int, seed: int = 0) -> Float[Tensor, "*shape"]:
@@ -48,6 +48,13 @@ def fractal(
     return total / weights
 
 
+def speckle(
+    points: Float[Tensor, "*shape d"], scale: float | int, blur: Float[Tensor, "*shape"], seed: int = 0
+) -> Float[Tensor, "*shape"]:
+    """Value noise from -0.5 to 0.5 that fades where pixels (``blur`` metres) do not resolve it any more."""
+    return (value_noise(points, scale, seed) - 0.5) * ((1 - blur / scale) / 0.6).clamp(0, 1)
+
+
 def step(
     x: Float[Tensor, "*shape"], edge: Float[Tensor, ...] | float | int, blur: Float[Tensor, ...] | float
 ) -> Float[Tensor, "*shape"]:
@@ -66,10 +73,14 @@ def between(
 
 
 def stripes(
-    x: Float[Tensor, "*shape"], period: float | int, width: float | int, blur: Float[Tensor, ...] | float
+    x: Float[Tensor, "*shape"],
+    period: Float[Tensor, ...] | float | int,
+    width: float | int,
+    blur: Float[Tensor, ...] | float,
 ) -> Float[Tensor, "*shape"]:
     """1 in stripes of ``width`` at the start of every ``period``; fades to their share where pixels are larger than a period."""
+    blur = blur if isinstance(blur, Tensor) else torch.full_like(x, blur)
     phase = torch.remainder(x, period)
     sharp = between(phase, 0.0, width, blur) + step(phase, period, blur)
-    coarse = ((torch.as_tensor(blur) / period - 0.35) / 0.5).clamp(0, 1)
+    coarse = ((blur / period - 0.35) / 0.5).clamp(0, 1)
     return sharp.clamp(0, 1) * (1 - coarse) + width / period * coarse
