@@ -60,6 +60,34 @@ def test_a_sphere_on_a_plane_is_where_it_is():
     assert float((outward * view.normals).sum(-1)[on_ball].median()) > 0.995
 
 
+@pytest.mark.parametrize("kind", ["perspective", "orthographic", "panorama"])
+def test_depth_on_planes_is_exact_at_a_slant(kind):
+    """Discs on a slope of 1:2: the depth of centres is short of the plane, that of planes is the plane's to float32."""
+    x, y = np.linspace(-8, 8, 17), np.linspace(20, -2, 23)
+    slope = grid_mesh(x, y, np.broadcast_to(0.5 * y[:, None], (23, 17)), FRAME)
+    made = Splats.from_points(slope.points(0.2), 0.4, opacity=0.95)
+    eye = np.array([0.5, 2.0, 4.0])
+    if kind == "perspective":
+        camera = Camera.looking(FRAME, eye, heading=FRAME.heading(5.0), pitch=-5, fov=50, width=64, height=48)
+    elif kind == "orthographic":
+        camera = OrthographicCamera.above((0.3, 9.0, 30.0), 40, 40, 0.2)
+    else:
+        camera = Panorama(256, 128, eye, 0.0)
+    rays = camera.rays(dtype=torch.float64)
+    o, d = rays.origins, rays.directions
+    wanted = (0.5 * o[..., 1] - o[..., 2]) / (d[..., 2] - 0.5 * d[..., 1])
+    there = o + wanted[..., None] * d
+    on = (wanted > 0) & (there[..., 0].abs() < 7) & (there[..., 1] > -1) & (there[..., 1] < 18.5)
+    assert on.sum() > 800
+    errors = {}
+    for depth in ("plane", "centre"):
+        view = made.render(camera, depth=depth)
+        errors[depth] = (view.distance.double() - wanted).abs()[on & (view.opacity > 0.99)]
+    # a panorama interpolates between the pixels of its faces
+    assert float(errors["plane"].max()) < (0.1 if kind == "panorama" else 2e-4)
+    assert float(errors["plane"].median()) < 0.05 * float(errors["centre"].median())
+
+
 def test_from_above_the_image_comes_back(splats):
     scene = village()
     camera = OrthographicCamera.above((0, 0, 60.0), 32, 32, 1.0)
@@ -127,11 +155,12 @@ def test_colours_of_higher_degree_depend_on_where_one_looks_from():
     assert float((flat.rgb - up.rgb)[8, 8, 0]) == pytest.approx(0.4886 * float(up.opacity[8, 8]), abs=0.1)
 
 
-def test_gradients_reach_everything(splats):
-    made = splats.part(torch.arange(0, len(splats), 7))
+@pytest.mark.parametrize("depth", ["centre", "plane"])
+def test_gradients_reach_everything(splats, depth):
+    made = splats.part(torch.arange(0, len(splats), 7)).detach()
     for name in ("means", "quats", "scales", "opacities", "sh"):
         getattr(made, name).requires_grad_()
-    view = made.render(Panorama(48, 24, np.array([0.0, -12.0, 3.0])))
+    view = made.render(Panorama(48, 24, np.array([0.0, -12.0, 3.0])), depth=depth)
     (view.rgb.sum() + view.opacity.sum() + view.distance[~view.sky].sum()).backward()
     for name in ("means", "quats", "scales", "opacities", "sh"):
         gradient = getattr(made, name).grad
@@ -157,6 +186,8 @@ def test_quaternions_turn_z_to_the_normal():
 
 def test_bad_input_is_one_sentence(splats):
     points = scene_points(village(), 2.0)
+    with pytest.raises(InputError, match="'centre' or 'plane'"):
+        splats.render(Panorama(8, 4, np.zeros(3)), depth="median")
     for wrong in (0.0, -1.0, math.nan):
         with pytest.raises(InputError, match="spacing"):
             Splats.from_points(points, wrong)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gensat.errors import InputError
 from gensat.geo.classes import CLASSES
-from gensat.render.cameras import AnyCamera, Camera, OrthographicCamera, Panorama
+from gensat.render.cameras import AnyCamera, Camera, OrthographicCamera, Panorama, pixel_centres
 from gensat.render.frame import SceneFrame
 from gensat.render.mesh import Points
 from gensat.render.rays import MESH, SKY
@@ -27,6 +27,7 @@ C0 = 0.28209479177387814
 
 _WIDE, _THIN = 0.6, 0.05  # standard deviations of a splat on a surface, across and through it, of the spacing
 _FACE = 94.0  # degrees across a face of the cube that panoramas are made of: some pixels more than a quarter turn
+_EDGE_ON = 0.1  # cosine between ray and normal below which a splat's plane is not followed any further
 _SKY = 0.5  # opacity below which a pixel is called sky
 
 
@@ -139,11 +140,12 @@ class Splats:
         *,
         background: Float[Tensor, " rgb"] | None = None,
         antialiased: bool = False,
+        depth: str = "centre",
         backend: str = "auto",
     ) -> View:
         """A view of the splats: colour, expected depth, normals, opacity, classes and what was seen, all in one pass.
 
-        ``depth`` is the expected depth (gsplat's ED); a pixel with less than half opacity is sky. Colours are differentiable, as are depth,
+        ``view.depth`` is the expected depth; a pixel with less than half opacity is sky. Colours are differentiable, as are depth,
         opacity and normals. Panoramas are put together from six pinhole views, so that splats are sorted by depth within each and not by
         distance: at the edges between faces the order of overlapping splats may change.
 
@@ -151,24 +153,32 @@ class Splats:
             camera: perspective, orthographic or panorama.
             background: display colour where nothing is (black if not given).
             antialiased: gsplat's ``rasterize_mode="antialiased"``.
+            depth: of a splat at a pixel: that of its centre, as gsplat's ED has it; or ``"plane"``, where the ray through the pixel meets
+                its flattest plane (2D Gaussian Splatting, Huang et al. 2024, section 4.2), which is right for discs on surfaces. Then the
+                expected value is of 1 / depth, which is linear in the pixel: no splat's depth is ever evaluated twice.
             backend: as of :func:`gensat.render.splat_raster.rasterize`.
+
+        Raises:
+            InputError: another word for ``depth``.
         """
+        if depth not in ("centre", "plane"):
+            raise InputError(f"depth is {depth!r}; use 'centre' or 'plane'")
         modes: dict[str, Any] = {"rasterize_mode": "antialiased" if antialiased else "classic", "backend": backend}
         if isinstance(camera, Panorama):
-            buffers, alpha = self._around(camera, modes)
+            buffers, alpha = self._around(camera, modes, depth == "plane")
         else:
-            buffers, alpha = self._buffers(camera, modes)
+            buffers, alpha = self._buffers(camera, modes, depth == "plane")
         behind = torch.zeros_like(alpha[..., None]) if background is None else background.to(alpha)
         rgb = buffers[..., :3] + (1 - alpha[..., None]) * behind
         sky = alpha < _SKY
-        depth = torch.where(sky, torch.inf, buffers[..., -1])
+        far = torch.where(sky, torch.inf, buffers[..., -1])
         ahead = camera.forward(camera.rays(alpha.device, alpha.dtype)).clamp(min=1e-6)
         normals = torch.nn.functional.normalize(buffers[..., 3:6], dim=-1)
         score = buffers[..., 6:-2]
         return View(
             rgb=rgb,
-            distance=depth if isinstance(camera, Panorama) else depth / ahead,
-            depth=depth,
+            distance=far if isinstance(camera, Panorama) else far / ahead,
+            depth=far,
             normals=torch.where(sky[..., None], 0.0, normals),
             opacity=alpha,
             sky=sky,
@@ -203,7 +213,9 @@ class Splats:
         basis = spherical_harmonics(self.degree, towards)
         return (torch.einsum("nk,nkd->nd", basis, self.sh) + 0.5).clamp(min=0), towards
 
-    def _buffers(self, camera: Camera | OrthographicCamera, modes: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def _buffers(
+        self, camera: Camera | OrthographicCamera, modes: dict[str, Any], planes: bool
+    ) -> tuple[Tensor, Tensor]:
         """(h, w, 3 + 3 + 11 + 1 + 1) blended colour, normal, class shares, share seen, expected depth; and (h, w) opacity."""
         like = self.means
         pose, intrinsics, model = pinhole_of(camera)
@@ -215,13 +227,41 @@ class Splats:
         shares = torch.nn.functional.one_hot(codes, len(CLASSES)).to(like)
         seen = torch.zeros_like(self.opacities) if self.seen is None else self.seen.to(like)
         channels = torch.cat([color, normals, shares, seen[:, None]], dim=-1)
+        if planes:
+            channels = torch.cat([channels, self._planes(view, K, model, normals)], dim=-1)
         picture, alpha, _ = rasterize(
             self.means, self.quats, self.scales, self.opacities, channels, view[None], K[None], camera.width, camera.height,
-            render_mode="RGB+ED", camera_model=model, **modes,
+            render_mode="RGB" if planes else "RGB+ED", camera_model=model, **modes,
         )  # fmt: skip
-        return picture[0], alpha[0, ..., 0]
+        if not planes:
+            return picture[0], alpha[0, ..., 0]
+        u, v = (p.to(like) for p in pixel_centres(camera.width, camera.height, like.device))
+        buffers, (middle, across, down) = picture[0, ..., :-3], picture[0, ..., -3:].unbind(-1)
+        total = middle + across * (u - K[0, 2]) + down * (v - K[1, 2])
+        mean = total / alpha[0, ..., 0].clamp(min=1e-10)
+        depth = mean if model == "ortho" else 1 / mean.clamp(min=1e-10)
+        return torch.cat([buffers, depth[..., None]], dim=-1), alpha[0, ..., 0]
 
-    def _around(self, panorama: Panorama, modes: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def _planes(
+        self, view: Float[Tensor, "4 4"], K: Float[Tensor, "3 3"], model: str, normals: Float[Tensor, "n 3"]
+    ) -> Float[Tensor, "n 3"]:
+        """What is linear in the pixel on the plane of each splat, 1 / depth (depth of ``ortho``): at the principal point, and its
+        change per column and per row. Planes seen edge-on are taken to lean less."""
+        centre = self.means @ view[:3, :3].T + view[:3, 3]
+        normal = normals @ view[:3, :3].T
+        x, y, z = centre.unbind(-1)
+        (fx, fy), (cx, cy) = (K[0, 0], K[1, 1]), (K[0, 2], K[1, 2])
+        lean = normal[:, 2] if model == "ortho" else (normal * centre).sum(-1) / centre.norm(dim=-1)
+        lean = torch.where(lean < 0, -1.0, 1.0) * lean.abs().clamp(min=_EDGE_ON)
+        if model == "ortho":
+            value, column, row, scale = z, fx * x + cx, fy * y + cy, -1 / lean
+        else:
+            value, column, row, scale = 1 / z, fx * x / z + cx, fy * y / z + cy, 1 / (lean * centre.norm(dim=-1))
+        across, down = normal[:, 0] / fx * scale, normal[:, 1] / fy * scale
+        middle = value - across * (column - cx) - down * (row - cy)
+        return torch.stack([middle, across, down], dim=-1)
+
+    def _around(self, panorama: Panorama, modes: dict[str, Any], planes: bool) -> tuple[Tensor, Tensor]:
         """The same for a panorama; the last channel is the distance along the ray."""
         size = max(16, 4 * math.ceil(panorama.width / 2.4 / 4))
         directions = panorama.rays(self.means.device).directions
@@ -240,7 +280,7 @@ class Splats:
             )
             if not bool(here.any()):
                 continue
-            buffers, alpha = self._buffers(face, modes)
+            buffers, alpha = self._buffers(face, modes, planes)
             depth = torch.where(alpha[..., None] > 1e-6, buffers[..., -1:], 0.0)
             values = torch.cat([buffers[..., :-1], depth * alpha[..., None], alpha[..., None]], dim=-1)
             places = torch.stack([x, y], dim=-1) / z.clamp(min=1e-9)[..., None] / math.tan(math.radians(_FACE / 2))
