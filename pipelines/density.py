@@ -92,7 +92,12 @@ class DensityGroundPipeline(DiffusionPipeline):
 
     @torch.inference_mode()
     def read(
-        self, image: GeoImage | Image.Image | np.ndarray, at: Place | None = None, *, seed: int | None = None
+        self,
+        image: GeoImage | Image.Image | np.ndarray,
+        at: Place | None = None,
+        *,
+        seed: int | None = None,
+        offset: tuple[float, float] = (0.0, 0.0),
     ) -> DensityTile:
         """Cut the model's tile out of an image and run the networks that depend on nothing else; see :func:`cut_tile`.
 
@@ -100,7 +105,7 @@ class DensityGroundPipeline(DiffusionPipeline):
             InputError: the image is no tile and none can be cut out of it.
         """
         ground = self.ground
-        tile = cut_tile(image, ground.tile_metres, ground.tile_size, at, bicubic=ground.bicubic)
+        tile = cut_tile(image, ground.tile_metres, ground.tile_size, at, offset=offset, bicubic=ground.bicubic)
         return ground.hold(tile, seed)
 
     def about(self) -> dict[str, Any]:

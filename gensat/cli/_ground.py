@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 PICTURES, BUFFERS, VIDEOS = (".png", ".jpg", ".jpeg"), (".npz",), (".mp4", ".gif")
 PACE = 1.4  # metres a second, an unhurried walk
+WIDTH = 1024  # pixels of a picture where nothing else is said
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Lens:
         panorama: whether it looks all around.
     """
 
-    width: int = 1024
+    width: int = WIDTH
     height: int | None = None
     fov: float = 90.0
     pitch: float = 0.0
@@ -87,6 +89,7 @@ class Output:
         walks: whether there is a way to walk.
         frames: whether each picture of the walk is kept in the folder.
         overwrite: whether files that exist are replaced.
+        space: files of a folder that hold the place itself.
     """
 
     path: Path
@@ -94,15 +97,18 @@ class Output:
     walks: bool
     frames: bool
     overwrite: bool
+    space: tuple[str, ...] = ("scene.glb",)
 
     @classmethod
-    def check(cls, out: str, *, one: bool, walks: bool, frames: bool, overwrite: bool) -> Output:
+    def check(
+        cls, out: str, *, one: bool, walks: bool, frames: bool, overwrite: bool, space: tuple[str, ...] = ("scene.glb",)
+    ) -> Output:
         """Raises InputError for a name that cannot hold what was asked for, or that may not be written."""
         path = Path(out)
         if not out.strip():
             raise InputError("the output has no name; give a file such as street.png, or a folder")
         folder = path.is_dir() or out.endswith("/") or not path.suffix
-        output = cls(path, folder, walks, frames, overwrite)
+        output = cls(path, folder, walks, frames, overwrite, space)
         if folder:
             check_folder(path, output.names, overwrite=overwrite)
             kept = path / "frames"
@@ -123,20 +129,26 @@ class Output:
     def names(self) -> list[str]:
         """Files of a folder, in the order in which they are written."""
         standing = ["view.png", "view.npz", "panorama.png", "panorama.npz"]
-        return [*standing, *(["track.geojson", "walk.mp4"] if self.walks else []), "scene.glb", "run.json"]
+        return [*standing, *(["track.geojson", "walk.mp4"] if self.walks else []), *self.space, "run.json"]
 
-    def save_one(self, look: Callable[[AnyCamera], View], camera: AnyCamera) -> list[Path]:
+    def save_one(self, view: View) -> list[Path]:
         """One view as a file."""
-        look(camera).save(self.path, overwrite=self.overwrite)
+        view.save(self.path, overwrite=self.overwrite)
         return [self.path]
 
+    def save_standing(self, views: Mapping[str, View], screen: Screen) -> list[Path]:
+        """Views of a folder by name, each as a picture and with all buffers; the folder is made."""
+        make_folder(self.path)
+        files = []
+        for name, view in views.items():
+            for suffix in (".png", ".npz"):
+                files.append(self.path / f"{name}{suffix}")
+                view.save(files[-1], overwrite=self.overwrite)
+            screen.note(f"{files[-2]}")
+        return files
+
     def save_walk(
-        self,
-        look: Callable[[AnyCamera], View],
-        cameras: Sequence[AnyCamera],
-        fps: float,
-        screen: Screen,
-        path: Path | None = None,
+        self, views: Iterable[View], count: int, fps: float, screen: Screen, path: Path | None = None
     ) -> list[Path]:
         """A video; with ``frames`` also each picture and its buffers, in a folder beside it."""
         from gensat.render.video import save_video
@@ -145,8 +157,7 @@ class Output:
         files = [path]
 
         def frames() -> Iterator[np.ndarray]:
-            for number, camera in enumerate(cameras):
-                view = look(camera)
+            for number, view in enumerate(views):
                 if self.frames:
                     for suffix in (".png", ".npz"):
                         files.append(path.parent / "frames" / f"frame-{number:05d}{suffix}")
@@ -155,7 +166,7 @@ class Output:
 
         if self.frames:
             make_folder(path.parent / "frames")
-        save_video(frames(), path, fps=fps, total=len(cameras), progress=not screen.quiet, overwrite=self.overwrite)
+        save_video(frames(), path, fps=fps, total=count, progress=not screen.quiet, overwrite=self.overwrite)
         return files
 
     def save_all(
@@ -176,41 +187,56 @@ class Output:
         from gensat.render.export.scene import save_scene
         from gensat.render.track_files import save_track
 
-        make_folder(self.path)
-        files = []
         one = replace(lens, panorama=False, height=None) if lens.panorama else lens
         around = lens if lens.panorama else replace(lens, panorama=True, width=2 * lens.width, height=None)
-        for name, camera in (("view", one), ("panorama", around)):
-            view = look(camera.at(scene, *standing))
-            for suffix in (".png", ".npz"):
-                files.append(self.path / f"{name}{suffix}")
-                view.save(files[-1], overwrite=self.overwrite)
-            screen.note(f"{files[-2]}")
+        views = {"view": look(one.at(scene, *standing)), "panorama": look(around.at(scene, *standing))}
+        files = self.save_standing(views, screen)
         if track is not None:
             if scene.frame.crs is not None:
                 files.append(self.path / "track.geojson")
                 save_track(track, files[-1], overwrite=self.overwrite)
-            files += self.save_walk(look, cameras, fps, screen, self.path / "walk.mp4")
+            files += self.save_walk(map(look, cameras), len(cameras), fps, screen, self.path / "walk.mp4")
             screen.note(f"{self.path / 'walk.mp4'}")
         files.append(self.path / "scene.glb")
         save_scene(scene.to("cpu"), files[-1], overwrite=self.overwrite)
         return files
 
-    def save_record(self, scene: Scene, asked: dict[str, Any], came: dict[str, Any]) -> Path:
-        """``run.json`` in a folder: what was asked for, where the scene lies, and what came of it."""
-        from gensat.render.export.place import place_of
-
+    def save_record(self, asked: Mapping[str, Any], came: Mapping[str, Any]) -> Path:
+        """``run.json`` in a folder: what was asked for (files by name and content), and what came of it."""
         facts = {
             "software": f"gensat {__version__}",
             "synthetic": True,
-            "asked": {name: value for name, value in asked.items() if value is not None},
-            "place": place_of(scene.frame),
-            "scene": scene.provenance,
-            **{name: value for name, value in came.items() if name not in ("geometry", "notes")},
+            "asked": {name: _named(value) for name, value in asked.items() if value is not None},
+            "inputs": {name: _fingerprint(value) for name, value in asked.items() if _is_file(value)},
+            **came,
+            "outputs": [Path(file).relative_to(self.path).as_posix() for file in came["outputs"]],
         }
         path = self.path / "run.json"
-        write_bytes(path, json.dumps(facts, indent=2, default=str).encode(), self.overwrite)
+        write_bytes(path, json.dumps(facts, indent=2).encode(), self.overwrite)
         return path
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, (str, Path)) and bool(str(value)) and Path(value).is_file()
+
+
+def _named(value: Any) -> Any:
+    """What a record says of an option: a path by its last name, as the tags of images do; folders of this machine are nobody's business."""
+    if isinstance(value, Path):
+        value = str(value)
+    if not isinstance(value, str) or not ("/" in value or "\\" in value):
+        return value
+    before, colon, after = value.partition(":")
+    return before + colon + Path(after).name if colon and "/" not in before else Path(value).name
+
+
+def _fingerprint(path: str | Path) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    with Path(path).open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+            size += len(block)
+    return {"file": Path(path).name, "bytes": size, "sha256": digest.hexdigest()}
 
 
 def first_heading(track: Track) -> float:
@@ -221,13 +247,17 @@ def first_heading(track: Track) -> float:
 
 
 def find_track(
-    scene: Scene, start: Place | Sequence[float] | None, end: Place | Sequence[float] | None, file: Path | None
+    scene: Scene,
+    start: Place | Sequence[float] | None,
+    end: Place | Sequence[float] | None,
+    file: Path | None,
+    drawn_on: tuple[int, int] | None = None,
 ) -> Track | None:
     """The way to walk: of a file, or around buildings from one place to another; None where nobody walks."""
     if file is not None:
         from gensat.render.track_files import read_track
 
-        return read_track(file, scene.frame, scene.grid)
+        return read_track(file, scene.frame, scene.grid, drawn_on=drawn_on)
     if start is None or end is None:
         return None
     from gensat.render.ways import find_way

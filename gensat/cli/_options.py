@@ -37,26 +37,35 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing f
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only: no notes, no bar.", rich_help_panel=WRITING)]
 
 
+class Given(frozenset[str]):
+    """Parameters whose values are not their defaults; a command made with :func:`spread` may ask for it."""
+
+
 def spread(command: Callable[..., None]) -> Callable[..., None]:
     """A command for typer of one that takes dataclasses: each field becomes an option, in the dataclass's place."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    asks = [name for name, hint in hints.items() if hint is Given]
     options: list[Parameter] = []
-    for given in signature(command).parameters.values():
-        if group := groups.get(given.name):
+    for parameter in signature(command).parameters.values():
+        if group := groups.get(parameter.name):
             kinds = get_type_hints(group, include_extras=True)
-            own = [given.replace(name=f.name, default=f.default, annotation=kinds[f.name]) for f in fields(group)]
+            own = [parameter.replace(name=f.name, default=f.default, annotation=kinds[f.name]) for f in fields(group)]
+        elif parameter.name in asks:
+            continue
         else:
-            own = [given.replace(annotation=hints[given.name])]
+            own = [parameter.replace(annotation=hints[parameter.name])]
         options += [option.replace(kind=Parameter.KEYWORD_ONLY) for option in own]
+    defaults = {option.name: option.default for option in options}
 
     @wraps(command)
     def flat(**values: Any) -> None:
+        given = Given(name for name, value in values.items() if value != defaults[name])
         made = {
             name: group(**{field.name: values.pop(field.name) for field in fields(group)})
             for name, group in groups.items()
         }
-        command(**values, **made)
+        command(**values, **made, **dict.fromkeys(asks, given))
 
     flat.__signature__ = Signature(options)  # type: ignore[attr-defined]
     flat.__annotations__ = {option.name: option.annotation for option in options}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gensat.cli import _options as options
+from gensat.cli import _published as networks
 from gensat.cli import _scene as scenes
 from gensat.cli._console import Screen
 from gensat.errors import InputError
@@ -53,14 +54,29 @@ def ground(
         ),
     ] = False,
     eye: Annotated[float, typer.Option(help="Metres above the ground.", rich_help_panel=_CAMERA)] = 1.7,
-    width: Annotated[int, typer.Option(help="Pixels.", rich_help_panel=_CAMERA)] = 1024,
+    width: Annotated[
+        int | None, typer.Option(help="Pixels; 1024, with --model 256.", rich_help_panel=_CAMERA, show_default=False)
+    ] = None,
     height: Annotated[
-        int | None, typer.Option(help="Pixels; half the width, 3/4 of it without --panorama.", rich_help_panel=_CAMERA)
+        int | None,
+        typer.Option(
+            help="Pixels; half the width, 3/4 of it without --panorama, with --model as much.",
+            rich_help_panel=_CAMERA,
+            show_default=False,
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(help="n x n rays a pixel.", rich_help_panel=_CAMERA)] = 2,
     track: Annotated[
         Path | None,
         typer.Option(help="Way to walk: GeoJSON line, GPX, csv, nerfstudio camera path.", rich_help_panel=_WALK),
+    ] = None,
+    drawn_on: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            help="Size of the picture on which a --track in pixels (w,h,angle) was drawn; the image's own if not given.",
+            metavar="WIDTH HEIGHT",
+            rich_help_panel=_WALK,
+        ),
     ] = None,
     to: Annotated[
         tuple[float, float] | None,
@@ -82,6 +98,8 @@ def ground(
     geometry: scenes.Geometry,
     lighting: scenes.Lighting,
     refining: scenes.Refining,
+    published: networks.Published,
+    given: options.Given,
     device: options.Device = "auto",
     json: options.Json = False,
     overwrite: options.Overwrite = False,
@@ -93,7 +111,7 @@ def ground(
 
     gensat ground city.tif --heights dsm.tif --at -77.05 38.81 --to -77.04 38.81 -o walk/
     """
-    from gensat.cli._ground import Lens, Output, find_track, first_heading
+    from gensat.cli._ground import WIDTH, Lens, Output, find_track, first_heading
 
     screen = Screen(quiet, json)
     if at is None and track is None:
@@ -102,14 +120,28 @@ def ground(
         raise InputError("--to is where the walk from --at leads; give --at with it, and no --track")
     if not 1 <= samples <= 8:
         raise InputError(f"--samples is {samples}; give 1 to 8")
+    if drawn_on is not None and (track is None or min(drawn_on) < 1):
+        raise InputError("--drawn-on is the width and height in pixels of the picture that a --track was drawn on")
+    published.check(given)
     walks = track is not None or to is not None
-    output = Output.check(out, one=at is not None and to is None, walks=walks, frames=frames, overwrite=overwrite)
+    space = ("scene.glb",) if published.model is None else ("above.tif", "heights.tif")
+    one = at is not None and to is None
+    output = Output.check(out, one=one, walks=walks, frames=frames, overwrite=overwrite, space=space)
     if panorama and pitch:
         raise InputError("a panorama looks everywhere at once, so it has no --pitch; leave it out")
+    if published.model is not None:
+        size = width or networks.SIDE, height or width or networks.SIDE
+        networks.views_of_model(
+            published, image, output, networks.Looking(panorama, fov, pitch, size), screen,
+            at=at, heading=heading, track=track, drawn_on=drawn_on, speed=speed, fps=fps,
+            light=lighting.light, seed=lighting.seed or None, gsd=geometry.gsd, device=device,
+        )  # fmt: skip
+        return
     refining.check()
-    lens = Lens(width, height, fov, pitch, eye, panorama)
+    lens = Lens(width or WIDTH, height, fov, pitch, eye, panorama)
     began = clock.perf_counter()
     from gensat.diffusion.precision import choose
+    from gensat.render.export.place import place_of
     from gensat.render.gbuffers import render
     from gensat.types import Place
 
@@ -118,7 +150,7 @@ def ground(
     placed = scene.frame.crs is not None
     start, end = (where if where is None or not placed else Place(*where) for where in (at, to))
     position = None if start is None else scene.stand(start, eye)
-    way = find_track(scene, start, end, track)
+    way = find_track(scene, start, end, track, drawn_on)
     cameras = [] if way is None else lens.along(scene, way, speed, fps)
     for note in scene.provenance["notes"]:
         screen.note(f"note: {note}")
@@ -140,10 +172,10 @@ def ground(
             heading = first_heading(way)
         files = output.save_all(scene, look, lens, (position, heading or 0.0), way, cameras, fps, screen)
     elif walks:
-        files = output.save_walk(look, cameras, fps, screen)
+        files = output.save_walk(map(look, cameras), len(cameras), fps, screen)
     else:
         assert position is not None
-        files = output.save_one(look, lens.at(scene, position, heading or 0.0))
+        files = output.save_one(look(lens.at(scene, position, heading or 0.0)))
     seconds = clock.perf_counter() - loaded
     data = {
         "outputs": [str(file) for file in files],
@@ -156,11 +188,10 @@ def ground(
     }
     if output.folder:
         asked = {"image": image, "at": at, "to": to, "track": track, "speed": speed, "fps": fps, "samples": samples}
-        files.append(
-            output.save_record(
-                scene, {**asked, **vars(lens), **vars(geometry), **vars(lighting), **vars(refining)}, data
-            )
-        )
+        asked |= {**vars(lens), **vars(geometry), **vars(lighting), **vars(refining)}
+        came = {name: value for name, value in data.items() if name not in ("geometry", "notes")}
+        record = {"place": place_of(scene.frame), "scene": scene.provenance, **came}
+        files.append(output.save_record(asked, record))
         data["outputs"] = [str(file) for file in files]
     shown = str(files[0]) if len(files) == 1 else f"{output.path}/  {len(files)} files"
     screen.result(data, f"{shown}  {data['frames']} x {data['width']} x {data['height']} in {seconds:.1f} s")

@@ -1,0 +1,210 @@
+"""``gensat ground --model``: views that a published network makes of a tile, instead of the renderer of a scene."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gensat.cli._console import Screen, hush_libraries
+from gensat.cli._ground import PACE, Output
+from gensat.errors import InputError
+
+if TYPE_CHECKING:
+    from gensat.pipelines.density_place import DensityPlace
+    from gensat.render.paths import Track
+    from gensat.render.view import View
+
+PUBLISHED = "Published models"
+SIDE = 256  # pixels of a perspective view where none are given: those of Sat3DGen's training
+
+_ALSO = {
+    "image", "out", "at", "heading", "pitch", "fov", "panorama", "width", "height", "track", "drawn_on", "speed", "fps", "frames",
+    "light", "seed", "gsd", "device", "json", "overwrite", "quiet",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Published:
+    """Which network makes the views, and its light, for commands made with :func:`gensat.cli._options.spread`."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Converted Sat2Density, Sat2Density++ or Sat3DGen (gensat models convert): makes the views from the image "
+            "alone, in the light of --light or --sky-histogram.",
+            rich_help_panel=PUBLISHED,
+        ),
+    ] = None
+    sky: Annotated[
+        Path | None,
+        typer.Option(
+            help="Mask of the sky in --light, white where it is; looked for when not given.", rich_help_panel=PUBLISHED
+        ),
+    ] = None
+    sky_histogram: Annotated[
+        Path | None,
+        typer.Option(help="Instead of --light: the 270 numbers, as .npy, .json or .csv.", rich_help_panel=PUBLISHED),
+    ] = None
+
+    def check(self, given: Set[str]) -> None:
+        """Raise InputError for options (by parameter name) that do not go with ``--model``, or not without it."""
+        own = {field.name for field in fields(self)}
+        if self.model is None:
+            if alone := sorted((own & given) - {"model"}):
+                raise InputError(f"{_flag(alone[0])} is for --model; give a model too, or leave it out")
+            return
+        if wrong := sorted(given - own - _ALSO):
+            raise InputError(
+                f"{_flag(wrong[0])} does not go with --model: the network makes its own geometry and picture; leave it out"
+            )
+        if "panorama" in given and (wrong := sorted(given & {"width", "height", "fov"})):
+            raise InputError(f"the model's panoramas have one size; leave {_flag(wrong[0])} out, or --panorama")
+
+
+@dataclass(frozen=True)
+class Looking:
+    """What is asked of a network, checked.
+
+    Args:
+        panorama: its panoramas, else perspective views of
+        fov: degrees across,
+        pitch: degrees up, and
+        size: (width, height).
+    """
+
+    panorama: bool
+    fov: float
+    pitch: float
+    size: tuple[int, int]
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """Arguments of the pipeline."""
+        return {} if self.panorama else self.perspective
+
+    @property
+    def perspective(self) -> dict[str, Any]:
+        """Those of perspective views."""
+        return {"fov": self.fov, "pitch": self.pitch, "size": self.size}
+
+
+def views_of_model(
+    published: Published,
+    image: Path,
+    output: Output,
+    looking: Looking,
+    screen: Screen,
+    *,
+    at: Sequence[float] | None,
+    heading: float | None,
+    track: Path | None,
+    drawn_on: tuple[int, int] | None,
+    speed: float | None,
+    fps: float,
+    light: Path | None,
+    seed: int | None,
+    gsd: float | None,
+    device: str,
+) -> None:
+    """Make the files and print the result."""
+    from gensat.render.export.place import place_of
+    from gensat.types import Place
+
+    began = clock.perf_counter()
+    place = _open(published, image, screen, light=light, seed=seed, gsd=gsd, device=device)
+    walk = None if track is None else _way(place, track, drawn_on, speed, fps)
+    for note in place.notes:
+        screen.note(f"note: {note}")
+    if at is not None:
+        x, y = place.local(at if place.frame.crs is None else Place(*at))
+    else:
+        assert walk is not None and walk.heading is not None
+        x, y = float(walk.x[0]), float(walk.y[0])
+        heading = float(walk.heading[0]) if heading is None else heading
+    facing = (x,), (y,), (heading or 0.0,)
+    tile = place.tile(*facing[:2])
+    loaded = clock.perf_counter()
+    frames = 1 if walk is None else len(walk)
+    width, height = looking.size
+    files: list[Path] = []
+    if output.folder:
+        files += _folder(place, tile, facing, output, looking, screen)
+    if walk is not None:
+        views: Iterator[View] = place.along(walk, **looking.how)
+        files += output.save_walk(views, frames, fps, screen, output.path / "walk.mp4" if output.folder else None)
+    elif not output.folder:
+        view = place.make(tile, *facing, **looking.how).views[0]
+        (height, width), files = view.sky.shape, output.save_one(view)
+    spec = place.pipe.spec
+    data: dict[str, Any] = {
+        "outputs": [str(file) for file in files],
+        "frames": frames,
+        "width": width,
+        "height": height,
+        "model": {"name": spec.name, "version": spec.version, "licence": spec.licence},
+        "tile_metres": place.pipe.ground.tile_metres,
+        "notes": list(place.notes),
+        "load_seconds": round(loaded - began, 3),
+        "seconds": round(clock.perf_counter() - loaded, 3),
+    }
+    if output.folder:
+        asked = {
+            "image": image,
+            "at": at,
+            "heading": heading,
+            "track": track,
+            "drawn_on": drawn_on,
+            "speed": speed,
+            "fps": fps,
+        }
+        asked |= {"light": light, "seed": seed, "gsd": gsd, **vars(published), **vars(looking)}
+        scene = {"geometry": f"density of {spec.name}", "notes": list(place.notes)}
+        files.append(output.save_record(asked, {"place": place_of(tile.frame), "scene": scene, **data}))
+        data["outputs"] = [str(file) for file in files]
+    shown = str(files[0]) if len(files) == 1 else f"{output.path}/  {len(files)} files"
+    screen.result(data, f"{shown}  by {spec.name} in {data['seconds']:.1f} s")
+
+
+def _open(published: Published, image: Path, screen: Screen, *, device: str, **given: Any) -> DensityPlace:
+    import gensat
+    from gensat.pipelines.density_place import DensityPlace, read_histogram
+
+    histogram = None if published.sky_histogram is None else read_histogram(published.sky_histogram)
+    if given["light"] is None and histogram is None:
+        raise InputError(f"{published.model} needs the sky of a place; give --light PANORAMA, or --sky-histogram")
+    hush_libraries()
+    with screen.listening():
+        assert published.model is not None
+        pipe = gensat.load(published.model, device=device, dtype="float32")
+        return DensityPlace.open(pipe, image, sky=published.sky, histogram=histogram, **given)
+
+
+def _way(place: DensityPlace, file: Path, drawn_on: tuple[int, int] | None, speed: float | None, fps: float) -> Track:
+    from gensat.pipelines.density_place import steps
+    from gensat.render.track_files import read_track
+
+    track = read_track(file, place.frame, place.grid, drawn_on=drawn_on).require_inside(place.grid)
+    return steps(track, fps=fps, speed=speed, pace=PACE)
+
+
+def _folder(
+    place: DensityPlace, tile: Any, facing: Any, output: Output, looking: Looking, screen: Screen
+) -> list[Path]:
+    """A view, a panorama, and the tile and its heights from above."""
+    around = place.make(tile, *facing, above=True)
+    view = place.make(tile, *facing, **looking.perspective).views[0]
+    files = output.save_standing({"view": view, "panorama": around.views[0]}, screen)
+    for name, image in (("above.tif", around.above), ("heights.tif", around.heights)):
+        assert image is not None
+        files.append(output.path / name)
+        image.save(files[-1], overwrite=output.overwrite)
+    return files
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
