@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor, nn
@@ -17,9 +15,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..errors import InputError, require_number
 from ..hub.fingerprint import fingerprint
-from ..hub.resolve import model_folder
 from ..hub.spec import ModelSpec
-from ..hub.weights import check_weights, import_components
 from ..render.cameras import Camera
 from ..render.view import View
 from ..types import Acquisition, GeoImage, Place
@@ -27,6 +23,7 @@ from .density_light import light_histogram
 from .density_models import ground_model
 from .density_tile import DensityTile, cut_tile, standing
 from .density_views import as_view, cut
+from .one_network import OneNetworkPipeline
 from .parts import describe
 
 VIEW_SIZE = (256, 256)
@@ -56,39 +53,15 @@ class GroundOutput(BaseOutput):
     notes: list[str] = field(default_factory=list)
 
 
-class DensityGroundPipeline(DiffusionPipeline):
+class DensityGroundPipeline(OneNetworkPipeline):
     """From a satellite tile, a position and a light to a street panorama or a perspective view.
 
     Components: ``model``, one of the networks that ``gensat models convert`` makes.
     """
 
     def __init__(self, model: nn.Module, spec: ModelSpec | None = None):
-        super().__init__()
-        self.register_modules(model=model)
+        super().__init__(model, spec)
         self.ground = ground_model(model)
-        self.spec = spec or ModelSpec(name="unnamed", pipeline=type(self).__name__)
-        self.folder: Path | None = None
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> DensityGroundPipeline:
-        """Load a model folder, or a hub id that is cached; only safetensors are read.
-
-        Raises:
-            ModelError: no such model, or weights that do not fit the network.
-        """
-        folder = model_folder(pretrained_model_name_or_path, download=not kwargs.pop("local_files_only", True))
-        spec = kwargs.pop("spec", None) or ModelSpec.load(folder)
-        import_components(folder)
-        pipe = super().from_pretrained(str(folder), **{"use_safetensors": True, **kwargs})
-        if "model" not in kwargs:
-            check_weights(folder / "model", pipe.model)
-        pipe.spec, pipe.folder = spec, folder
-        return pipe
-
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Save the network and the spec."""
-        super().save_pretrained(save_directory, **kwargs)
-        self.spec.save(save_directory)
 
     @torch.inference_mode()
     def read(

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from jaxtyping import Float
 
@@ -23,13 +22,10 @@ from ..geo.shadows import heights_from_shadows
 from ..geo.sun import SunPosition
 from ..hub.fingerprint import fingerprint
 from ..hub.load import load
-from ..hub.resolve import model_folder
-from ..hub.spec import ModelSpec
-from ..hub.weights import check_weights, import_components
-from ..models.height import HeightModel
 from ..render.frame import SceneFrame
 from ..types import Acquisition, Band, GeoImage
 from .height_sources import HeightRequest, density_heights, height_request, resampled
+from .one_network import OneNetworkPipeline
 from .parts import describe
 
 DEFAULT = "gensat-heights"
@@ -94,14 +90,8 @@ class HeightEstimate(BaseOutput):
         self.raster(which).save(path, overwrite=overwrite)
 
 
-class HeightPipeline(DiffusionPipeline):
+class HeightPipeline(OneNetworkPipeline):
     """Heights from one image. Component: ``model``, a :class:`gensat.models.height.HeightModel`."""
-
-    def __init__(self, model: HeightModel, spec: ModelSpec | None = None):
-        super().__init__()
-        self.register_modules(model=model)
-        self.spec = spec or ModelSpec(name="unnamed", pipeline=type(self).__name__)
-        self.folder: Path | None = None
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path = DEFAULT, **kwargs: Any) -> HeightPipeline:
@@ -110,19 +100,7 @@ class HeightPipeline(DiffusionPipeline):
         Raises:
             ModelError: no such model, or weights that do not fit the network.
         """
-        folder = model_folder(pretrained_model_name_or_path, download=not kwargs.pop("local_files_only", True))
-        spec = kwargs.pop("spec", None) or ModelSpec.load(folder)
-        import_components(folder)
-        pipe = super().from_pretrained(str(folder), **{"use_safetensors": True, **kwargs})
-        if "model" not in kwargs:
-            check_weights(folder / "model", pipe.model)
-        pipe.spec, pipe.folder = spec, folder
-        return pipe
-
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Save the network and the spec."""
-        super().save_pretrained(save_directory, **kwargs)
-        self.spec.save(save_directory)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def __call__(
         self,

@@ -95,3 +95,41 @@ def test_a_file_saved_again_is_read_again(block, tmp_path):
     assert first == GensatScene.IS_CHANGED("", "block.geojson", "0")
     (tmp_path / "block.geojson").write_text("{}")
     assert first != GensatScene.IS_CHANGED("", "block.geojson", "0")
+
+
+@pytest.mark.parametrize("panorama", [True, False])
+def test_a_published_model_sees_what_its_pipeline_sees(panorama, tmp_path):
+    from published_toys import plain_model
+
+    from gensat.comfy.density_nodes import GensatPublishedView
+    from gensat.pipelines.density import DensityGroundPipeline
+
+    draw = np.random.default_rng(2)
+    pixels = draw.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    image = GeoImage(pixels, crs="EPSG:32633", transform=Affine(1, 0, LEFT, 0, -1, TOP))
+    pipe, place = DensityGroundPipeline(plain_model()), image.place
+    light, sky = torch.full((1, 64, 128, 3), 0.6), torch.zeros(1, 64, 128)
+    sky[:, :30] = 1
+    look = {"heading": 40.0, "pitch": 0.0, "fov": 60.0, "panorama": panorama, "size": 64, "geo": Geo((image,))}
+    picture, depth, invented = GensatPublishedView().look(pipe, place.lon, place.lat, **look, light=light, sky=sky)
+    shape = {} if panorama else {"fov": 60.0, "size": (64, 64)}
+    own = pipe(image, place, heading=40.0, light=light[0].numpy(), sky=sky[0].numpy(), **shape).views[0]
+    torch.testing.assert_close(picture[0], own.rgb, atol=1e-4, rtol=0)
+    assert picture.shape == depth.shape == (1, *own.sky.shape, 3) and depth.max() == 1
+    assert torch.equal(invented[0] == 0, own.sky)
+    found = GensatPublishedView().look(pipe, place.lon, place.lat, **look, light=light)[0]
+    assert found.shape == picture.shape  # its sky is looked for
+    np.save(tmp_path / "numbers.npy", np.ones(270))
+    numbers = str(tmp_path / "numbers.npy")
+    assert GensatPublishedView().look(pipe, place.lon, place.lat, **look, histogram=numbers)[0].shape == picture.shape
+    assert GensatPublishedView.IS_CHANGED(histogram=numbers) != GensatPublishedView.IS_CHANGED()
+    for wrong, words in (
+        ({"light": light.expand(2, -1, -1, -1)}, "connect one panorama"),
+        ({}, "no light was given"),
+        ({"light": light, "histogram": numbers}, "both a histogram and a panorama"),
+        ({"light": light, "geo": None}, "connect geo, or name a file"),
+    ):
+        with pytest.raises(InputError, match=words):
+            GensatPublishedView().look(pipe, place.lon, place.lat, **{**look, **wrong})
+    with pytest.raises(InputError, match="no published ground-view model"):
+        GensatPublishedView().look(toy_refiner(), place.lon, place.lat, **look, light=light)

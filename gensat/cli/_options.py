@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import wraps
 from inspect import Parameter, Signature, signature
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -32,6 +33,8 @@ Seed = Annotated[
     int | None,
     typer.Option(help="Of the noise; image i gets seed + i. Random when not given.", rich_help_panel=RUNNING),
 ]
+Picture = Annotated[Path, typer.Argument(help="Satellite or aerial image: GeoTIFF, or a picture with --gsd.")]
+PictureGsd = Annotated[float | None, typer.Option(help="Metres per pixel of an image without a georeference.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=WRITING)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=WRITING)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only: no notes, no bar.", rich_help_panel=WRITING)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gensat.cli import _options as options
 from gensat.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from gensat.render.view import View
 
 HEIGHTS, LIGHT, PAINT = "Heights", "Light", "Painting"
-
-Picture = Annotated[Path, typer.Argument(help="Satellite or aerial image: GeoTIFF, or a picture with --gsd.")]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Geometry:
     unit: Annotated[
         str | None, typer.Option(help="Of the heights: m or ft, if the file says none.", rich_help_panel=HEIGHTS)
     ] = None
-    gsd: Annotated[float | None, typer.Option(help="Metres per pixel of an image without a georeference.")] = None
+    gsd: options.PictureGsd = None
     layout: Annotated[Path | None, typer.Option(help="Class map of the image, as for generate.")] = None
 
     def scene(self, image: Path) -> Scene:

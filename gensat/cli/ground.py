@@ -23,7 +23,7 @@ _CAMERA, _WALK, _OUT = "Camera", "Walk", options.WRITING
 
 @options.spread
 def ground(
-    image: scenes.Picture,
+    image: options.Picture,
     out: Annotated[
         str,
         typer.Option(

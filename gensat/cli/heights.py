@@ -25,7 +25,7 @@ class Method(str, Enum):
 
 
 def heights(
-    image: Annotated[Path, typer.Argument(help="Satellite or aerial image: GeoTIFF, or a picture with --gsd.")],
+    image: options.Picture,
     out: Annotated[Path, typer.Option("--out", "-o", help="Surface model, .tif, metres.", rich_help_panel=_OUT)],
     method: Annotated[
         Method, typer.Option(help="model; shadow: lengths of shadows; constant: one height, to compare with.")
@@ -40,7 +40,7 @@ def heights(
     terrain: Annotated[
         str | None, typer.Option(help="Bare ground (DTM): a raster, or a number of metres; level at 0.")
     ] = None,
-    gsd: Annotated[float | None, typer.Option(help="Metres per pixel of an image without a georeference.")] = None,
+    gsd: options.PictureGsd = None,
     sun: Annotated[
         tuple[float, float] | None,
         typer.Option(
@@ -71,6 +71,7 @@ def heights(
     began = clock.perf_counter()
     from gensat.geo.sun import SunPosition
     from gensat.pipelines.heights import estimate_heights
+    from gensat.render.request import number_or_path
 
     hush_libraries()
     with screen.listening():
@@ -81,7 +82,7 @@ def heights(
             gsd=gsd,
             sun=None if sun is None else SunPosition(*sun),
             time=time,
-            terrain=None if terrain is None else _number_or_path(terrain),
+            terrain=None if terrain is None else number_or_path(terrain),
             device=device,
         )
     for note in found.notes:
@@ -133,13 +134,6 @@ def summary(found: Any, out: Path, spread: Path | None, seconds: float) -> dict[
         "notes": list(found.notes),
         "seconds": round(seconds, 3),
     }
-
-
-def _number_or_path(text: str) -> float | Path:
-    try:
-        return float(text)
-    except ValueError:
-        return Path(text)
 
 
 def register(app: typer.Typer) -> None:

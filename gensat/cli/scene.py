@@ -15,7 +15,7 @@ from gensat.errors import InputError
 
 @options.spread
 def export(
-    image: scenes.Picture,
+    image: options.Picture,
     out: Annotated[
         Path,
         typer.Option(

@@ -1,10 +1,9 @@
 """Nodes for ComfyUI; ``gensat comfy install --to DIR`` makes a ComfyUI find them."""
 
-from gensat.comfy import ground_nodes, height_nodes, nodes
+from gensat.comfy import density_nodes, ground_nodes, height_nodes, nodes
 
-NODE_CLASS_MAPPINGS = nodes.NODE_CLASS_MAPPINGS | ground_nodes.NODE_CLASS_MAPPINGS | height_nodes.NODE_CLASS_MAPPINGS
-NODE_DISPLAY_NAME_MAPPINGS = (
-    nodes.NODE_DISPLAY_NAME_MAPPINGS | ground_nodes.NODE_DISPLAY_NAME_MAPPINGS | height_nodes.NODE_DISPLAY_NAME_MAPPINGS
-)
+_KINDS = (nodes, ground_nodes, height_nodes, density_nodes)
+NODE_CLASS_MAPPINGS = {name: node for kind in _KINDS for name, node in kind.NODE_CLASS_MAPPINGS.items()}
+NODE_DISPLAY_NAME_MAPPINGS = {name: title for kind in _KINDS for name, title in kind.NODE_DISPLAY_NAME_MAPPINGS.items()}
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gensat.comfy import host
-from gensat.comfy.node import MAX_SEED, Node, OutputNode, degrees, mappings, number, prefix, text, whole
-from gensat.comfy.values import Geo
+from gensat.comfy.node import MAX_SEED, Node, OutputNode, looking, mappings, number, prefix, text, whole
+from gensat.comfy.values import Geo, one_image, shown
 from gensat.errors import InputError
 from gensat.types import Place
 
@@ -48,15 +48,12 @@ class GensatScene(Node):
         """The scene of the first image of the batch, or of the file."""
         from gensat.render.request import open_scene
 
-        if (geo is None) == (not file.strip()):
-            raise InputError("a scene needs one image; connect geo, or name a file")
-        image = geo.scenes[0] if geo is not None else host.input_file(file.strip())
         return (
             open_scene(
-                image,
+                one_image(geo, file, "a scene needs"),
                 heights=_file(heights),
                 buildings=_file(buildings),
-                terrain=_number_or_file(terrain),
+                terrain=host.number_or_file(terrain),
                 default_height=(default_height or None) if buildings.strip() else None,
             ),
         )
@@ -64,8 +61,7 @@ class GensatScene(Node):
     @classmethod
     def IS_CHANGED(cls, heights: str, buildings: str, terrain: str, file: str = "", **_: Any) -> str:
         """A new value when one of the files was saved again."""
-        names = (_file(name) for name in (heights, buildings, terrain, file))
-        return str([(str(p), p.stat().st_mtime_ns) for p in names if p is not None and p.is_file()])
+        return host.as_saved(heights, buildings, terrain, file)
 
 
 class GensatGroundView(Node):
@@ -82,11 +78,7 @@ class GensatGroundView(Node):
         return {
             "required": {
                 "scene": ("GENSAT_SCENE",),
-                **degrees(0.0, 0.0, 0.00001),
-                "heading": number(0.0, 0.0, 360.0, 1.0, "Degrees from true north."),
-                "pitch": number(0.0, -90.0, 90.0, 1.0, "Degrees up."),
-                "fov": number(90.0, 1.0, 170.0, 1.0, "Degrees across."),
-                "panorama": ("BOOLEAN", {"default": False}),
+                **looking(panorama=False),
                 "width": whole(1024, 16, 8192),
                 "height": whole(768, 16, 8192),
                 "eye": number(1.7, 0.1, 1000.0, 0.1, "Metres above ground."),
@@ -119,8 +111,6 @@ class GensatGroundView(Node):
         seed: int = 0,
     ) -> tuple[Any, Any, Any]:
         """The picture, metres of depth scaled so that the nearest is 1 and the sky 0, and the mask of what is invented."""
-        import torch
-
         from gensat.pipelines.ground import GroundPipeline, GroundViews
         from gensat.render.cameras import Camera, Panorama
         from gensat.render.gbuffers import render
@@ -139,11 +129,7 @@ class GensatGroundView(Node):
             painted = refiner(view, prompt, seed=seed)
             assert isinstance(painted, GroundViews)  # not the tuple that return_dict=False gives
             view = painted.views[0]
-        near = torch.where(view.sky, torch.inf, view.depth).min()
-        depth = torch.where(view.sky, 0.0, near / view.depth)
-        device = host.image_device()
-        pictures = (view.rgb.clamp(0, 1), depth[..., None].expand(-1, -1, 3), (~view.seen & ~view.sky).float())
-        return tuple(p.float()[None].to(device) for p in pictures)  # type: ignore[return-value]
+        return shown(view)
 
 
 class GensatExportScene(OutputNode):
@@ -173,16 +159,6 @@ class GensatExportScene(OutputNode):
 
 def _file(name: str) -> Path | None:
     return host.input_file(name.strip()) if name.strip() else None
-
-
-def _number_or_file(given: str) -> str | None:
-    """What ``open_scene`` takes for terrain: a number stays one, a name becomes a path."""
-    given = given.strip()
-    try:
-        float(given or "0")
-        return given or None
-    except ValueError:
-        return str(host.input_file(given))
 
 
 NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS = mappings((GensatScene, GensatGroundView, GensatExportScene))

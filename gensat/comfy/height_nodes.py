@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from gensat.comfy import host
 from gensat.comfy.node import Node, mappings, number, text
-from gensat.comfy.values import Geo
-from gensat.errors import InputError
+from gensat.comfy.values import Geo, one_image
 
 
 class GensatHeights(Node):
@@ -60,17 +58,17 @@ class GensatHeights(Node):
 
         from gensat.geo.sun import SunPosition
         from gensat.pipelines.heights import estimate_heights
+        from gensat.render.request import number_or_path
 
-        if (geo is None) == (not file.strip()):
-            raise InputError("heights need one image; connect geo, or name a file")
+        ground = host.number_or_file(terrain)
         found = estimate_heights(
-            geo.scenes[0] if geo is not None else host.input_file(file.strip()),
+            one_image(geo, file, "heights need"),
             method=method,
             model=model,
             gsd=gsd or None,
             sun=SunPosition(sun_azimuth, sun_elevation) if sun_elevation else None,
             time=time.strip() or None,
-            terrain=_number_or_file(terrain),
+            terrain=None if ground is None else number_or_path(ground),
         )
         path = host.next_output(filename_prefix, ".tif")
         found.save(path)
@@ -82,18 +80,7 @@ class GensatHeights(Node):
     @classmethod
     def IS_CHANGED(cls, file: str = "", terrain: str = "", **_: Any) -> str:
         """A new value when one of the files was saved again."""
-        paths = [host.input_file(name.strip()) for name in (file, terrain) if name.strip()]
-        return str([(str(p), p.stat().st_mtime_ns) for p in paths if p.is_file()])
-
-
-def _number_or_file(given: str) -> float | Path | None:
-    """A number stays one, a name becomes a path, nothing None."""
-    if not given.strip():
-        return None
-    try:
-        return float(given)
-    except ValueError:
-        return host.input_file(given.strip())
+        return host.as_saved(file, terrain)
 
 
 NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS = mappings((GensatHeights,))

@@ -77,6 +77,22 @@ def input_file(name: str) -> Path:
     return path if folder is None or path.is_absolute() or path.exists() else folder / path
 
 
+def number_or_file(given: str) -> str | None:
+    """Text that is a number or names a file of the user's: a number stays as it was typed, nothing is None."""
+    given = given.strip()
+    try:
+        float(given or "0")
+        return given or None
+    except ValueError:
+        return str(input_file(given))
+
+
+def as_saved(*names: str) -> str:
+    """Which files these names stand for and when they were saved last, for ``IS_CHANGED``; what is no file is left out."""
+    paths = [input_file(name.strip()) for name in names if name.strip()]
+    return str([(str(path), path.stat().st_mtime_ns) for path in paths if path.is_file()])
+
+
 def _folder(getter: str) -> Path | None:
     try:
         import folder_paths

@@ -62,6 +62,17 @@ def degrees(lon: float, lat: float, step: float) -> dict[str, Widget]:
     }
 
 
+def looking(panorama: bool) -> dict[str, Widget]:
+    """Where one stands and looks; ``panorama`` is the default."""
+    return {
+        **degrees(0.0, 0.0, 0.00001),
+        "heading": number(0.0, 0.0, 360.0, 1.0, "Degrees from true north."),
+        "pitch": number(0.0, -90.0, 90.0, 1.0, "Degrees up; not of panoramas."),
+        "fov": number(90.0, 1.0, 170.0, 1.0, "Degrees across; not of panoramas."),
+        "panorama": ("BOOLEAN", {"default": panorama}),
+    }
+
+
 def prefix(default: str, example: str = "") -> dict[str, Widget]:
     """The name that numbered files begin with."""
     return {"filename_prefix": text(default, f"May name a folder{example}.")}

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from affine import Affine
 
+from gensat.comfy import host
 from gensat.errors import InputError
 from gensat.geo.display import to_rgb
 from gensat.types import Acquisition, GeoImage, Place
+
+if TYPE_CHECKING:
+    from gensat.render.view import View
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,25 @@ class Geo:
                 "connect both to the same Generate node"
             )
         return [_placed(scene, picture) for scene, picture in zip(self.scenes, pixels, strict=True)]
+
+
+def one_image(geo: Geo | None, file: str, needs: str) -> GeoImage | Path:
+    """The first image of a batch, or a file; ``needs`` begins the error. Raises InputError for none or both."""
+    if (geo is None) == (not file.strip()):
+        raise InputError(f"{needs} one image; connect geo, or name a file")
+    return geo.scenes[0] if geo is not None else host.input_file(file.strip())
+
+
+def shown(view: View) -> tuple[Any, Any, Any]:
+    """A view as IMAGE, its depth as IMAGE (the nearest 1, the sky 0), and as MASK what the image from above does not show."""
+    import torch
+
+    near = torch.where(view.sky, torch.inf, view.depth).min()
+    depth = torch.where(view.sky, 0.0, near / view.depth)[..., None].expand(-1, -1, 3)
+    rgb, depth, invented = (
+        values.float()[None].to(host.image_device()) for values in (view.rgb.clamp(0, 1), depth, ~view.seen & ~view.sky)
+    )
+    return rgb, depth, invented
 
 
 def _placed(scene: GeoImage, picture: np.ndarray) -> GeoImage:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from gensat.render.density import NEGLIGIBLE
 from gensat.render.volume import Integral, integrate, resample, softplus_density
@@ -41,6 +41,16 @@ class PlaneField(Protocol):
 
     def colour(self, feature: Float[Tensor, "n f"], light: Float[Tensor, " s"] | None = None) -> Float[Tensor, "n c"]:
         """Colours in about [0, 1] in a light."""
+
+
+class FieldNet(nn.Module):
+    """The layers that both fields begin with: features of planes to a hidden layer, and that to a density and to features of colour."""
+
+    def __init__(self, inputs: int, hidden: int):
+        super().__init__()
+        self.net0 = nn.Linear(inputs, hidden)
+        self.net1_feature = nn.Linear(hidden, hidden // 2)
+        self.net1_density = nn.Linear(hidden, 1)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gensat.models.field_rays import FieldNet
 from gensat.models.stylegan import Block, Down, Mapping, Synthesis, ToFeatures
 
 PLANES = ((0, 1), (0, 2), (2, 1))
@@ -43,12 +44,9 @@ class _Backbone(nn.Module):
         self.mapping, self.synthesis = mapping, synthesis
 
 
-class _FieldNet(nn.Module):
+class _FieldNet(FieldNet):
     def __init__(self, inputs: int, hidden: int, colours: int, w_dim: int):
-        super().__init__()
-        self.net0 = nn.Linear(inputs, hidden)
-        self.net1_feature = nn.Linear(hidden, hidden // 2)
-        self.net1_density = nn.Linear(hidden, 1)
+        super().__init__(inputs, hidden)
         self.grd_color_convert = ToFeatures(hidden // 2, colours, w_dim)
 
     def density(self, point: Float[Tensor, "n f"]) -> Float[Tensor, " n"]:

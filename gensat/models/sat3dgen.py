@@ -21,6 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
+from gensat.models.field_rays import FieldNet
+
 Padding = Literal["reflect", "zeros"]
 TILE = 256
 """Pixels of a tile: 16 x 16 patches of 16."""
@@ -49,12 +51,9 @@ class _SkyMapping(nn.Module):
         return self.mapping(histogram)
 
 
-class _FieldNet(nn.Module):
+class _FieldNet(FieldNet):
     def __init__(self, inputs: int, hidden: int, colours: int, w_dim: int):
-        super().__init__()
-        self.net0 = nn.Linear(inputs, hidden)
-        self.net1_feature = nn.Linear(hidden, hidden // 2)
-        self.net1_density = nn.Linear(hidden, 1)
+        super().__init__(inputs, hidden)
         self.style_squ = nn.Linear(w_dim, hidden // 2)
         self.grd_color_convert = nn.Linear(hidden, colours)
 

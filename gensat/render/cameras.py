@@ -8,6 +8,7 @@ frame (grid north); pitch is up. Poses are float64 and become the dtype of the r
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -33,7 +34,7 @@ Projected: TypeAlias = tuple[Float[Tensor, "*shape 2"], Float[Tensor, "*shape"],
 """(column, row), metres from the camera along the ray, and whether the point falls into the picture in front of it."""
 
 
-class _Pixels:
+class _Pixels(ABC):
     """What is the same for all cameras."""
 
     width: int
@@ -43,9 +44,9 @@ class _Pixels:
         """Rays (h, w) through the centres of the pixels."""
         return self.rays_at(*pixel_centres(self.width, self.height, device), dtype=dtype)
 
+    @abstractmethod
     def rays_at(self, u: Tensor, v: Tensor, *, dtype: torch.dtype = torch.float32) -> Rays:
         """Rays through columns ``u`` and rows ``v`` (float64, one shape)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
