@@ -23,6 +23,23 @@ from gensat.render.rays import OBJECT, ROOF, TERRAIN
 _GOLDEN = 1.32471795724474602596  # of Roberts's low-discrepancy sequence R2
 
 
+@dataclass(frozen=True, eq=False)
+class Skin:
+    """A second picture on a mesh, of surfaces that no image from above shows, such as facades.
+
+    Args:
+        image: (h, w, 3) uint8 display values.
+        uv: (v, 2) place of each vertex in it: 0 to 1 from the left and from the top; of the vertices of ``faces`` only.
+        faces: (f,) which faces it colours.
+        shade: (v,) brightness, 0 to 1, by which linear values are multiplied where nothing is lit.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    uv: Float[np.ndarray, "v 2"]
+    faces: Bool[np.ndarray, " f"]
+    shade: Float[np.ndarray, " v"]
+
+
 @dataclass(eq=False)
 class Mesh:
     """Triangles with kinds, and what colours them.
@@ -39,6 +56,7 @@ class Mesh:
         colors: (v, 3) in [0, 1], of the faces that the image does not colour; NaN where nobody has said yet.
         classes: (f,) layout classes 0 to 10.
         provenance: how it came to be; exports carry it.
+        skin: a second picture, of faces that ``image`` does not colour; None for none.
     """
 
     vertices: Float[np.ndarray, "v 3"]
@@ -52,6 +70,7 @@ class Mesh:
     colors: Float[np.ndarray, "v 3"] | None = None
     classes: Int[np.ndarray, " f"] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    skin: Skin | None = None
 
     def __repr__(self) -> str:
         return f"Mesh({len(self.vertices)} vertices, {len(self.faces)} faces; {self.frame})"
@@ -100,6 +119,9 @@ class Mesh:
             textured=of(self.textured, chosen),
             colors=of(self.colors, used),
             classes=of(self.classes, chosen),
+            skin=None
+            if self.skin is None
+            else Skin(self.skin.image, self.skin.uv[used], self.skin.faces[chosen], self.skin.shade[used]),
         )
 
     def painted(
@@ -158,11 +180,9 @@ class Mesh:
         colors = np.full((count, 3), 0.5) if self.colors is None else at(self.colors)
         seen = np.zeros(count, bool) if self.textured is None else self.textured[face]
         if self.image is not None and self.uv is not None:
-            h, w = self.image.shape[:2]
-            places = at(self.uv)
-            columns = np.clip((places[:, 0] * w).astype(np.int64), 0, w - 1)
-            rows = np.clip((places[:, 1] * h).astype(np.int64), 0, h - 1)
-            colors = np.where(seen[:, None], self.image[rows, columns] / 255.0, colors)
+            colors = np.where(seen[:, None], texel(self.image, at(self.uv)), colors)
+        if self.skin is not None:
+            colors = np.where(self.skin.faces[face, None], texel(self.skin.image, at(self.skin.uv)), colors)
         classes = np.zeros(count, np.int64) if self.classes is None else self.classes[face]
         normals = self.face_normals[face]
         return Points(at(self.vertices), normals, colors, self.kinds[face], self.index[face], classes, seen, self.frame)
@@ -203,6 +223,14 @@ class Points:
         """Some of the points."""
         values = {name: getattr(self, name)[chosen] for name in self.__dataclass_fields__ if name != "frame"}
         return Points(**values, frame=self.frame)
+
+
+def texel(image: UInt8[np.ndarray, "h w 3"], uv: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
+    """Display values in [0, 1] of the pixels of a texture at places from its left and top edge."""
+    h, w = image.shape[:2]
+    columns = np.clip((uv[:, 0] * w).astype(np.int64), 0, w - 1)
+    rows = np.clip((uv[:, 1] * h).astype(np.int64), 0, h - 1)
+    return image[rows, columns] / 255.0
 
 
 def joined(parts: Sequence[Mesh]) -> Mesh:

@@ -30,6 +30,7 @@ _SMOOTH = 1.0  # metres over which tops are looked for
 _APART = 0.7  # of the sum of two radii: the nearest that two tops stand
 _FILLED = 1.1  # of the sum of two radii: the nearest that a tree between tops stands to another
 _WITHIN = 0.8  # of its radius: the nearest that such a tree stands to the edge of the canopy
+_KINDS = 12  # different shapes of trees
 _LATTICE = 2.0  # metres between places that are tried for them
 
 
@@ -95,10 +96,14 @@ def trees(
     """
     places, heights, radii = tree_tops(above, grid, covered)
     feet = ground.height_at(*torch.from_numpy(places).float().unbind(1)).tolist()
-    solids = Solids()
+    solids, rng = Solids(), np.random.default_rng(seed)
+    # A few shapes, turned and stretched: files hold each of them once.
+    turns, kinds = rng.uniform(0, 360, len(places)), seed + rng.integers(_KINDS, size=len(places))
     for number, ((x, y), foot, high, radius) in enumerate(zip(places, feet, heights, radii, strict=True)):
         maker = Maker(solids, lambda *_, foot=foot: foot, lambda *_: WOODLAND)
-        maker.tree(Item("tree", float(x), float(y), 0.0, seed=seed + number), float(high), float(radius))
+        maker.tree(
+            Item("tree", float(x), float(y), float(turns[number]), seed=int(kinds[number])), float(high), float(radius)
+        )
     objects = solids.objects()
     part, _ = part_of(objects.label)
     leaves = (part == PARTS.index("leaf"))[:, None]

@@ -131,8 +131,8 @@ class Maker:
         getattr(self, f"_{kind}")(rng)
 
     def tree(self, item: Item, height: float | int, radius: float | int) -> None:
-        """Adds a broad-leaved tree of known height and crown radius, metres."""
-        self._tree(self._begin(item), height, radius, 1.0, 9)
+        """Adds a broad-leaved tree of known height and crown radius, metres; all of one seed are one shape, stretched."""
+        self._tree(self._begin(item), height, radius, 9)
 
     def _begin(self, item: Item) -> np.random.Generator:
         self.item, self.z = item, self.ground(item.x, item.y)
@@ -169,11 +169,9 @@ class Maker:
             seed=item.seed,
         )
 
-    def _tree(
-        self, rng: np.random.Generator, height: float | int, radius: float | int, tall: float | int, blobs: int
-    ) -> None:
+    def _tree(self, rng: np.random.Generator, height: float | int, radius: float | int, blobs: int) -> None:
         trunk = 0.3 * height
-        thick = 0.018 * height + 0.03
+        thick = 0.07 * radius
         self._add(
             CONE, "bark", (0, 0, trunk * 0.75), (thick, thick, trunk * 0.75), (0.09, 0.07, 0.055), taper=0.6, plant=True
         )
@@ -182,13 +180,13 @@ class Maker:
         for i in range(blobs):
             angle, up = 2.4 * i + rng.uniform(0, 0.6), (i + 0.5) / blobs * 2 - 1
             wide = math.sqrt(max(1 - up**2, 0.1)) * rng.uniform(0.55, 0.78)
-            size = radius * rng.uniform(0.26, 0.44)
+            size = rng.uniform(0.26, 0.44)
             centre = (radius * wide * math.cos(angle), radius * wide * math.sin(angle), middle + up * half * 0.82)
             self._add(
                 ELLIPSOID,
                 "leaf",
                 centre,
-                (size, size * rng.uniform(0.8, 1.2), size * tall * rng.uniform(0.55, 0.9)),
+                (radius * size, radius * size * rng.uniform(0.8, 1.2), 0.85 * half * size * rng.uniform(0.55, 0.9)),
                 colour * rng.uniform(0.8, 1.2),
                 plant=True,
             )
@@ -198,11 +196,11 @@ class Maker:
 
     def _round(self, rng: np.random.Generator) -> None:
         height = 9.5 * self.item.size * rng.uniform(0.85, 1.15)
-        self._tree(rng, height, height * rng.uniform(0.3, 0.38), 0.9, 17)
+        self._tree(rng, height, height * rng.uniform(0.3, 0.38), 17)
 
     def _oval(self, rng: np.random.Generator) -> None:
         height = 11.5 * self.item.size * rng.uniform(0.85, 1.15)
-        self._tree(rng, height, height * rng.uniform(0.2, 0.26), 1.3, 17)
+        self._tree(rng, height, height * rng.uniform(0.2, 0.26), 17)
 
     def _conifer(self, rng: np.random.Generator) -> None:
         height = 10.5 * self.item.size * rng.uniform(0.8, 1.2)
