@@ -194,7 +194,9 @@ class Scene:
             wet = (hits.kind == TERRAIN) & ((points[..., 2] - level).abs() < _WET)
             found = torch.where(wet, WATER, found)
         if len(self.objects):
-            found = torch.where(hits.kind == OBJECT, self.objects.classes[hits.index.clamp(0, len(self.objects) - 1)], found)
+            found = torch.where(
+                hits.kind == OBJECT, self.objects.classes[hits.index.clamp(0, len(self.objects) - 1)], found
+            )
         return torch.where(hits.kind == SKY, 0, found)
 
     def stand(self, where: Place | Sequence[float | int], eye: float | int = EYE) -> tuple[float, float, float]:
