@@ -59,7 +59,7 @@ def test_a_wrong_demo_is_exit_2_and_leaves_nothing(folder, capsys, arguments, wo
         (["-o", "new", "--parts", "place,bogus"], "no part of the evaluation is called 'bogus'"),
         (["-o", "new", "--parts", ","], "no part is named"),
         (["-o", "new", "--steps", "0"], "0 steps"),
-        (["-o", "new", "--data", "absent"], "No data folder at absent"),
+        (["-o", "new", "--data", "absent"], "--data absent does not exist"),
         (["nobody", "-o", "new"], "nobody"),
     ],
     ids=lambda x: " ".join(x),

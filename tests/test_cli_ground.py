@@ -35,6 +35,12 @@ def place(tmp_path):
     GeoImage(np.full((SIDE, SIDE), 12, np.float32), bands=["height"], crs=UTM, transform=grid).save(
         tmp_path / "dtm.tif"
     )
+    GeoImage(heights, bands=["height"], crs=UTM, transform=Affine(1, 0, LEFT + 900, 0, -1, TOP)).save(
+        tmp_path / "elsewhere.tif"
+    )
+    nothing = np.full((SIDE, SIDE), np.nan, np.float32)
+    GeoImage(nothing, bands=["height"], crs=UTM, transform=grid).save(tmp_path / "holes.tif")
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "dsm.tif").read_bytes()[:-3000])
     shapes = [
         (shapely.box(LEFT + 20, TOP - 14, LEFT + 44, TOP - 4), 20),
         (shapely.box(LEFT + 50, TOP - 40, LEFT + 60, TOP - 24), 8),
@@ -207,6 +213,17 @@ def test_trees_come_from_a_surface_model_beside_footprints(place, capsys):
         (["--at", *at(*MIDDLE), "--terrain", "nothing.tif"], r"nothing.tif"),
         (["--at", *at(*MIDDLE), "--terrain", "0", "--smooth"], r"smooth is for heights"),
         (["--at", "15", "95", "--terrain", "0"], r"latitude 95"),
+        (["--at", *at(*MIDDLE), "--terrain", "0", "--width", "0"], r"0 x 0 pixels is empty"),
+        (["--at", *at(*MIDDLE), "--terrain", "0", "--width", "100000", "--panorama"], r"100000 x 50000 pixels is larger"),
+        (["--at", *at(*MIDDLE), "--terrain", "0", "--fov", "180"], r"--fov 180 is not between"),
+        (["--at", *at(*MIDDLE), "--terrain", "0", "--pitch", "91"], r"--pitch 91 is not between"),
+        (["--at", *at(*MIDDLE), "--terrain", "0", "--eye", "0"], r"eye height 0 m is not above the ground"),
+        (["--at", *at(*MIDDLE), "--terrain", "nan"], r"ground height nan is not finite"),
+        (["--at", *at(LEFT + 30, TOP - 8), "--heights", "dsm.tif"], r"on or in a building or tree; the nearest open ground is lon="),
+        (["--at", *at(*MIDDLE), "--heights", "dsm.tif", "--unit", "yards"], r"yards"),
+        (["--at", *at(*MIDDLE), "--heights", "elsewhere.tif"], r"elsewhere.tif .*do(es)? not (overlap|cover)"),
+        (["--at", *at(*MIDDLE), "--heights", "holes.tif"], r"holes.tif hold nothing but nodata"),
+        (["--at", *at(*MIDDLE), "--heights", "cut.tif"], r"cut.tif.* cannot be read"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_sentence_and_leaves_nothing(place, capsys, options, words):

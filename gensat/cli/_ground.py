@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 PICTURES, BUFFERS, VIDEOS = (".png", ".jpg", ".jpeg"), (".npz",), (".mp4", ".gif")
 PACE = 1.4  # metres a second, an unhurried walk
+LARGEST = 2**26  # pixels: their buffers are 7 GB
 WIDTH = 1024  # pixels of a picture where nothing else is said
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise InputError for a picture without pixels, or with more than fit into memory."""
+    if width < 1 or height < 1:
+        raise InputError(f"a picture of {width} x {height} pixels is empty; give --width and --height of 1 or more")
+    if width * height > LARGEST:
+        raise InputError(f"a picture of {width} x {height} pixels is larger than {LARGEST:,} in all; make it smaller")
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,9 @@ class Lens:
         pitch: degrees up.
         eye: metres above the ground.
         panorama: whether it looks all around.
+
+    Raises:
+        InputError: no pixels, or more than fit into memory; an angle that cannot be.
     """
 
     width: int = WIDTH
@@ -49,10 +61,18 @@ class Lens:
     eye: float = 1.7
     panorama: bool = False
 
+    def __post_init__(self) -> None:
+        check_size(**self.size)
+        if not 0 < self.fov < 180:
+            raise InputError(f"--fov {self.fov:g} is not between 0 and 180 degrees; use --panorama for all around")
+        if not -90 <= self.pitch <= 90:
+            raise InputError(f"--pitch {self.pitch:g} is not between -90 and 90 degrees")
+
     @property
     def size(self) -> dict[str, int]:
         """Width and height."""
-        return {"width": self.width, "height": self.height or self.width * (2 if self.panorama else 3) // 4}
+        high = self.width * (2 if self.panorama else 3) // 4 if self.height is None else self.height
+        return {"width": self.width, "height": high}
 
     def at(self, scene: Scene, position: Sequence[float], heading: float) -> AnyCamera:
         """A single camera at a local point."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gensat.cli._console import Screen, hush_libraries
-from gensat.cli._ground import PACE, Output
+from gensat.cli._ground import PACE, Lens, Output
 from gensat.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,38 +66,11 @@ class Published:
             raise InputError(f"the model's panoramas have one size; leave {_flag(wrong[0])} out, or --panorama")
 
 
-@dataclass(frozen=True)
-class Looking:
-    """What is asked of a network, checked.
-
-    Args:
-        panorama: its panoramas, else perspective views of
-        fov: degrees across,
-        pitch: degrees up, and
-        size: (width, height).
-    """
-
-    panorama: bool
-    fov: float
-    pitch: float
-    size: tuple[int, int]
-
-    @property
-    def how(self) -> dict[str, Any]:
-        """Arguments of the pipeline."""
-        return {} if self.panorama else self.perspective
-
-    @property
-    def perspective(self) -> dict[str, Any]:
-        """Those of perspective views."""
-        return {"fov": self.fov, "pitch": self.pitch, "size": self.size}
-
-
 def views_of_model(
     published: Published,
     image: Path,
     output: Output,
-    looking: Looking,
+    lens: Lens,
     screen: Screen,
     *,
     at: Sequence[float] | None,
@@ -130,15 +103,15 @@ def views_of_model(
     tile = place.tile(*facing[:2])
     loaded = clock.perf_counter()
     frames = 1 if walk is None else len(walk)
-    width, height = looking.size
+    width, height = lens.size.values()
     files: list[Path] = []
     if output.folder:
-        files += _folder(place, tile, facing, output, looking, screen)
+        files += _folder(place, tile, facing, output, lens, screen)
     if walk is not None:
-        views: Iterator[View] = place.along(walk, **looking.how)
+        views: Iterator[View] = place.along(walk, **_how(lens))
         files += output.save_walk(views, frames, fps, screen, output.path / "walk.mp4" if output.folder else None)
     elif not output.folder:
-        view = place.make(tile, *facing, **looking.how).views[0]
+        view = place.make(tile, *facing, **_how(lens)).views[0]
         (height, width), files = view.sky.shape, output.save_one(view)
     spec = place.pipe.spec
     data: dict[str, Any] = {
@@ -162,7 +135,7 @@ def views_of_model(
             "speed": speed,
             "fps": fps,
         }
-        asked |= {"light": light, "seed": seed, "gsd": gsd, **vars(published), **vars(looking)}
+        asked |= {"light": light, "seed": seed, "gsd": gsd, **vars(published), **vars(lens), "eye": None}
         scene = {"geometry": f"density of {spec.name}", "notes": list(place.notes)}
         files.append(output.save_record(asked, {"place": place_of(tile.frame), "scene": scene, **data}))
         data["outputs"] = [str(file) for file in files]
@@ -192,18 +165,25 @@ def _way(place: DensityPlace, file: Path, drawn_on: tuple[int, int] | None, spee
     return steps(track, fps=fps, speed=speed, pace=PACE)
 
 
-def _folder(
-    place: DensityPlace, tile: Any, facing: Any, output: Output, looking: Looking, screen: Screen
-) -> list[Path]:
+def _folder(place: DensityPlace, tile: Any, facing: Any, output: Output, lens: Lens, screen: Screen) -> list[Path]:
     """A view, a panorama, and the tile and its heights from above."""
     around = place.make(tile, *facing, above=True)
-    view = place.make(tile, *facing, **looking.perspective).views[0]
+    view = place.make(tile, *facing, **_perspective(lens)).views[0]
     files = output.save_standing({"view": view, "panorama": around.views[0]}, screen)
     for name, image in (("above.tif", around.above), ("heights.tif", around.heights)):
         assert image is not None
         files.append(output.path / name)
         image.save(files[-1], overwrite=output.overwrite)
     return files
+
+
+def _perspective(lens: Lens) -> dict[str, Any]:
+    """What the pipeline takes for perspective views."""
+    return {"fov": lens.fov, "pitch": lens.pitch, "size": tuple(lens.size.values())}
+
+
+def _how(lens: Lens) -> dict[str, Any]:
+    return {} if lens.panorama else _perspective(lens)
 
 
 def _flag(name: str) -> str:

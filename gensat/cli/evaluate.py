@@ -94,6 +94,9 @@ def evaluate(
     from gensat.cli._output import check_folder
 
     screen = Screen(quiet=quiet, json=json)
+    for option, given in (("--data", data), ("--train", train)):
+        if given is not None and not given.exists() and not set(str(given)) & set("*?[{"):
+            raise InputError(f"{option} {given} does not exist; give a folder of images or WebDataset shards")
     request.choose_seeds(seed, count or 320)
     names = subjects(models, real, fake, lora)
     several = len(names) > 1

@@ -130,15 +130,16 @@ def ground(
     if panorama and pitch:
         raise InputError("a panorama looks everywhere at once, so it has no --pitch; leave it out")
     if published.model is not None:
-        size = width or networks.SIDE, height or width or networks.SIDE
+        wide = networks.SIDE if width is None else width
+        lens = Lens(wide, wide if height is None else height, fov, pitch, eye, panorama)
         networks.views_of_model(
-            published, image, output, networks.Looking(panorama, fov, pitch, size), screen,
+            published, image, output, lens, screen,
             at=at, heading=heading, track=track, drawn_on=drawn_on, speed=speed, fps=fps,
             light=lighting.light, seed=lighting.seed or None, gsd=geometry.gsd, device=device,
         )  # fmt: skip
         return
     refining.check()
-    lens = Lens(width or WIDTH, height, fov, pitch, eye, panorama)
+    lens = Lens(WIDTH if width is None else width, height, fov, pitch, eye, panorama)
     began = clock.perf_counter()
     from gensat.diffusion.precision import choose
     from gensat.render.export.place import place_of
