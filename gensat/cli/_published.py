@@ -113,14 +113,14 @@ def views_of_model(
     elif not output.folder:
         view = place.make(tile, *facing, **_how(lens)).views[0]
         (height, width), files = view.sky.shape, output.save_one(view)
-    spec = place.pipe.spec
+    spec, known = place.pipe.spec, place.pipe.about()
     data: dict[str, Any] = {
         "outputs": [str(file) for file in files],
         "frames": frames,
         "width": width,
         "height": height,
-        "model": {"name": spec.name, "version": spec.version, "licence": spec.licence},
-        "tile_metres": place.pipe.ground.tile_metres,
+        "model": {"name": spec.name, "version": spec.version, "licence": spec.licence, "hash": known["model_hash"]},
+        "tile_metres": known["tile_metres"],
         "notes": list(place.notes),
         "load_seconds": round(loaded - began, 3),
         "seconds": round(clock.perf_counter() - loaded, 3),
