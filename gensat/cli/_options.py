@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+import typer.core
 
 RUNNING, WRITING = "Running", "Output"
 
@@ -73,3 +74,19 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     flat.__signature__ = Signature(options)  # type: ignore[attr-defined]
     flat.__annotations__ = {option.name: option.annotation for option in options}
     return flat
+
+
+def numbers(value: Any) -> Any:
+    """Parser of an option that takes several numbers each time it is given, for commands of the class :class:`Tuples`."""
+    return tuple(float(one) for one in value) if isinstance(value, (tuple, list)) else float(value)
+
+
+class Tuples(typer.core.TyperCommand):
+    """A command whose repeatable options take as many values each time as their metavar has words (typer knows no such lists)."""
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        super().__init__(*values, **named)
+        for option in self.params:
+            words = len((getattr(option, "metavar", None) or "").split())
+            if getattr(option, "multiple", False) and words > 1:
+                option.nargs = words

@@ -1,0 +1,121 @@
+"""Scenarios: what goes together, and floods without time on a coast and along a river."""
+
+import json
+
+import numpy as np
+import pytest
+from affine import Affine
+from pyproj import CRS
+
+from gensat import GeoImage
+from gensat.errors import InputError
+from gensat.geo.crs import to_lonlat
+from gensat.hydro.domain import Domain
+from gensat.hydro.simulate import Scenario, simulate
+
+UTM = CRS.from_epsg(31985)
+GRID = Affine(10, 0, 290_000, 0, -10, 9_120_000)
+LONLAT = (-34.9, -7.96)
+
+
+def coast(tmp_path, bed=None):
+    """A sea at -1 m in the east, a beach, a dike at 3 m with a gap, a polder at 0.5 m, high ground."""
+    if bed is None:
+        bed = np.full((40, 60), 8.0, np.float32)
+        bed[:, 45:] = -1
+        bed[:, 40:45] = np.linspace(1.5, 0, 5)
+        bed[:, 38:40] = 3.0
+        bed[10, 38:40] = 2.0
+        bed[:, 20:38] = 0.5
+    GeoImage(np.asarray(bed, np.float32), ["elevation"], UTM, GRID).save(tmp_path / "dem.tif")
+    return Domain.open(tmp_path / "dem.tif")
+
+
+def lonlat(row, column):
+    lon, lat = to_lonlat(UTM, GRID.c + 10 * (column + 0.5), GRID.f - 10 * (row + 0.5))
+    return float(lon), float(lat)
+
+
+def test_a_level_floods_what_the_dike_lets_it(tmp_path):
+    domain = coast(tmp_path)
+    low, _ = simulate(domain, Scenario(level=1.8))
+    assert low.facts["source"] == "cells at or below 0 m at the edge" and not low.extent[:, 20:38].any()
+    high, _ = simulate(domain, Scenario(level=2.25))
+    assert high.extent[:, 20:38].all() and high.depth[5, 25] == pytest.approx(1.75)
+    assert not high.extent[:, :20].any() and not high.extent[11:, 38:40].any() and high.extent[10, 38:40].all()
+    inland, _ = simulate(domain, Scenario(level=1.8, sources=[lonlat(30, 30)]))
+    assert inland.extent[:, 20:38].all() and not inland.extent[:, 45:].any()  # the sea is not part of that
+    moved, _ = simulate(domain, Scenario(level=2.0, datum_offset=0.25))
+    np.testing.assert_array_equal(moved.depth, high.depth)
+    GeoImage(np.full((5, 5), 2.25, np.float32), ["level"], UTM, Affine(200, 0, 289_900, 0, -200, 9_120_100)).save(
+        tmp_path / "levels.tif"
+    )
+    field, said = simulate(domain, Scenario(level=tmp_path / "levels.tif"))
+    np.testing.assert_allclose(field.depth, high.depth, atol=1e-6)
+    assert said["levels"]["levels"] == 25
+
+
+def test_a_sea_that_has_no_heights_floods_its_coast(tmp_path):
+    """Many DEMs are nodata over the sea."""
+    bed = np.full((40, 60), 8.0, np.float32)
+    bed[:, 40:45], bed[:, 45:] = 1.0, np.nan
+    domain = coast(tmp_path, bed)
+    sea = np.zeros((40, 60), np.uint8)
+    sea[:, 45:] = 1
+    GeoImage(sea, ["sea"], UTM, GRID).save(tmp_path / "sea.tif")
+    made, _ = simulate(domain, Scenario(level=2.0, sea=tmp_path / "sea.tif"))
+    assert made.extent.sum() == 40 * 5 and domain.exists.sum() == 40 * 45
+
+
+def test_a_stage_above_the_river(tmp_path):
+    pytest.importorskip("pyflwdir")
+    rows = np.abs(np.arange(40) - 20)[:, None]
+    bed = 20 - 0.02 * np.arange(60)[None] + 0.2 * rows  # a valley that falls eastward
+    domain = coast(tmp_path, bed)
+    made, _ = simulate(domain, Scenario(level=1.1, method="hand", channel_km2=0.02))
+    assert made.extent[20, 10:].all() and made.depth[20, 30] == pytest.approx(1.1, abs=1e-5)
+    assert (made.extent[:, 30].sum() == 11) and "metres above the channels" in made.notes[0]
+    from_there, _ = simulate(domain, Scenario(level=1.1, method="hand", sources=[lonlat(20, 5)]))
+    np.testing.assert_array_equal(from_there.extent[:, 30], made.extent[:, 30])
+    river, said = simulate(domain, Scenario(method="hand", inflows=[(*lonlat(20, 0), 20.0)]))
+    assert river.extent[20].all() and said["reaches"][0]["stage_m"] > 0.2
+    with pytest.raises(InputError, match="floods nothing"):
+        simulate(domain, Scenario(level=-1.0, method="hand"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "nothing floods the place"),
+        ({"level": 1.0, "surge": "x.csv"}, "both a level and a surge"),
+        ({"level": float("nan")}, "level of nan m"),
+        ({"level": 1.0, "method": "magic"}, "'magic' is not known"),
+        ({"level": 1.0, "neighbours": 6}, "6 neighbours"),
+        ({"level": 1.0, "method": "swe", "hours": 1}, "comes in over an edge"),
+        ({"rain": "80mm/h"}, "give --hours"),
+        ({"rain": "80mm/h", "hours": -2}, "hours -2"),
+        ({"rain": 3, "hyetograph": "h.csv", "hours": 1}, "both a rain and a hyetograph"),
+        ({"rain": 3, "hours": 1, "method": "bathtub"}, "water that moves"),
+        ({"rain": 3, "hours": 1, "sources": [LONLAT]}, "for bathtub"),
+        ({"hydrograph": "h.csv", "hours": 1}, "where it comes in"),
+        ({"inflows": [(*LONLAT, -3.0)], "hours": 1}, "inflow of -3"),
+        ({"inflows": [(-34.9, 95.0, 3.0)], "hours": 1}, "latitude 95"),
+        ({"inflows": [(*LONLAT, 3.0)], "method": "bathtub"}, "inflow has no level"),
+        ({"level": 1.0, "inflows": [(*LONLAT, 3.0)], "method": "hand"}, "give one of them"),
+        ({"level": 1.0, "method": "hand", "sea": "s.tif"}, "counts from rivers"),
+        ({"boundaries": ["N=open"]}, "nothing floods"),
+        ({"level": 1.0, "wet": -1}, "wet -1"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        Scenario(**values)
+
+
+def test_the_method_is_chosen_by_what_floods():
+    assert Scenario(level=1).chosen == Scenario(surge="x.tif").chosen == "bathtub"
+    assert Scenario(rain=5, hours=1).chosen == Scenario(inflows=[(*LONLAT, 3.0)], hours=1).chosen == "inertial"
+    assert Scenario(boundaries=["E=2.0"], hours=1).moves and Scenario(level=1).threshold == 0
+    facts = Scenario(surge="/some/where/levels.csv", sources=[LONLAT], datum_offset=0.3).facts()
+    assert facts["surge"] == "levels.csv" and facts["sources"] == [list(LONLAT)] and facts["datum_offset"] == 0.3
+    json.dumps(facts)
