@@ -1,5 +1,6 @@
 """``gensat ground`` and ``gensat scene export`` on a small place of known shape."""
 
+import hashlib
 import json
 import re
 
@@ -169,6 +170,10 @@ def test_one_command_makes_views_a_walk_and_a_scene(place, capsys):
     record = json.loads((place / "tour" / "run.json").read_text())
     assert record["place"]["crs"] == "EPSG:32633" and record["asked"]["at"] == [float(v) for v in start]
     assert record["synthetic"] is True and record["frames"] == said["frames"]
+    assert record["outputs"] == names[:-1] and str(place) not in json.dumps(record)  # names, no folders of this machine
+    assert set(record["inputs"]) == {"image", "buildings", "terrain"}
+    digest = hashlib.sha256((place / "dtm.tif").read_bytes()).hexdigest()
+    assert record["inputs"]["terrain"]["sha256"] == digest and record["asked"]["terrain"] == "dtm.tif"
     assert ground(*asked, "-o", f"{place}/tour") == 2 and "exists" in capsys.readouterr().err
     assert ground(*asked, "-o", f"{place}/tour", "--overwrite") == 0
 
