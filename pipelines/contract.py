@@ -11,6 +11,7 @@ FED = {  # signal: its route, and the component that encodes it
     "acquisition": ("time_vector", "acquisition_encoder"),
     "layout": ("residuals", "controlnet"),
     "edges": ("residuals", "controlnet"),
+    "water_depth": ("residuals", "controlnet"),
 }
 PLACE = ("lon", "lat")  # degrees, as conditioning.place takes them
 

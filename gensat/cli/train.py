@@ -65,6 +65,8 @@ TRAININGS = (
     "probe",
     "perceptual",
     "splats",
+    "water",
+    "flood",
     "heights",
     "street_pairs",
     "finisher",

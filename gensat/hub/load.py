@@ -19,6 +19,8 @@ _PIPELINES = {
     "DensityGroundPipeline": "gensat.pipelines.density",
     "HeightPipeline": "gensat.pipelines.heights",
     "GroundPipeline": "gensat.pipelines.ground",
+    "FloodPipeline": "gensat.pipelines.flood",
+    "PublishedFloodPipeline": "gensat.pipelines.flood_published",
 }
 _RUN_AS = dict.fromkeys(STABLE_DIFFUSION, "SatellitePipeline")
 _told: set[str] = set()

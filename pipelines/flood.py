@@ -1,0 +1,242 @@
+"""A satellite image under water: physics says where the water is and how deep, the network what it looks like.
+
+Dry pixels stay as they were, bit for bit; the painted region is exactly the open water, with a soft edge inside it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor, nn
+
+from .. import __version__
+from ..conditioning.bag import ControlImage
+from ..conditioning.flood import encode_flood
+from ..conditioning.text import cut_notes
+from ..diffusion.adapters import adapt
+from ..diffusion.guidance import Guidance
+from ..diffusion.loop import denoise
+from ..diffusion.schedule import settle
+from ..diffusion.windows import WindowPlan
+from ..errors import InputError, require_number
+from ..geo.canvas import Canvas
+from ..geo.layout import load_layout
+from ..hub.fingerprint import fingerprint
+from ..hydro.open_water import SHALLOWEST, open_water, soft_edge
+from ..hydro.resample import depth_on
+from ..types import Acquisition, GeoImage
+from .base import ConditionedPipeline
+from .parts import choose_noise, describe, spread_seeds, start_pixels
+
+PROMPT = "a flooded neighborhood"
+"""What a flood is called where nothing else is said."""
+
+
+@dataclass
+class FloodOutput(BaseOutput):
+    """What a call returns.
+
+    Args:
+        images: PIL images.
+        scenes: the same as GeoImages, in the dtype and with all bands of the image before.
+        seen: (H, W) bool: the open water, which is all that was painted.
+        notes: what was assumed, one sentence each.
+    """
+
+    images: list[Image.Image]
+    scenes: list[GeoImage]
+    seen: np.ndarray
+    notes: list[str] = field(default_factory=list)
+
+
+class FloodPipeline(ConditionedPipeline):
+    """Floods by latent diffusion: components of a satellite model, and a ControlNet that is shown ``conditioning.flood``'s channels."""
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: GeoImage | Image.Image | np.ndarray,
+        depth: GeoImage | np.ndarray,
+        *,
+        heights: np.ndarray | None = None,
+        layout: Any = None,
+        legend: Any = None,
+        prompt: str = PROMPT,
+        negative_prompt: str = "",
+        gsd: float | int | None = None,
+        date: Any = None,
+        withhold: Sequence[str] = (),
+        edge: float | int = 2.0,
+        shallowest: float | int = SHALLOWEST,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | int | None = None,
+        controlnet_conditioning_scale: float | int = 1.0,
+        num_images_per_prompt: int = 1,
+        seed: int | Sequence[int] | None = None,
+        max_batch: int = 16,
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[Any, int, Any, dict], dict] | None = None,
+    ) -> FloodOutput | tuple:
+        """Paint the water of one image.
+
+        Args:
+            image: before the flood, red, green and blue as 8-bit or floats in 0 to 1; other bands of a GeoImage stay as they are.
+            depth: metres of water, 0 where dry: a GeoImage of any CRS and resolution (brought to the image, never the image to it), or an
+                array of the image's size.
+            heights: (H, W) metres above the ground of what stands there: what rises above the water stays dry.
+            layout, legend: instead of heights a class map: buildings and trees rise as high as ``hydro.open_water.ASSUMED_HEIGHTS`` says.
+            prompt, negative_prompt: words.
+            gsd: metres per pixel of an image without a georeference.
+            date: of the flood, as in ``gensat.PartialDate``.
+            withhold: what the model is not told although the image has it: some of "place", "gsd".
+            edge: pixels over which the water sets in, inside of it.
+            shallowest: metres; less water is not seen.
+            num_inference_steps, guidance_scale: as the spec says when not given.
+            controlnet_conditioning_scale: strength of image and depth, 0 to 10; 1 is as trained.
+            num_images_per_prompt: images with seeds of their own.
+            seed: of the world-anchored noise field; random when not given.
+            max_batch: as in ``SatellitePipeline``.
+            callback_on_step_end: as in diffusers.
+
+        Raises:
+            InputError: anything found wrong before the first step.
+        """
+        source = image if isinstance(image, GeoImage) else GeoImage(np.asarray(image))
+        if unknown := set(withhold) - {"place", "gsd"}:
+            raise InputError(f"withhold names {sorted(unknown)}; only place and gsd can be, leave others out instead")
+        if not 0 <= controlnet_conditioning_scale <= 10:
+            raise InputError(f"controlnet_conditioning_scale is {controlnet_conditioning_scale}; give 0 to 10")
+        spec, codec, notes = self.spec, self.codec, list[str]()
+        canvas = _canvas(source, gsd)
+        metres = _depths(depth, canvas)
+        classes = None if layout is None else load_layout(layout, canvas, legend=legend).class_map
+        seen = open_water(metres, heights=heights, classes=classes, shallowest=shallowest)
+        if heights is None and classes is None:
+            notes.append("no heights and no layout were given: water covers whatever stands in it")
+        if not seen.any():
+            raise InputError(
+                "no pixel of the image is under water; check that the depth is of this place and in metres"
+            )
+        pixels = start_pixels(source, spec.bands, canvas)
+        others = [b.name for b in source.bands if b.name not in spec.bands]
+        if others:
+            notes.append(f"band {', '.join(others)} stays as it was: the model paints {', '.join(spec.bands)}")
+
+        pad = (0, -canvas.width % spec.multiple, 0, -canvas.height % spec.multiple)
+        water = torch.from_numpy(np.where(seen, np.nan_to_num(metres), 0).astype(np.float32))[None]
+        control = nn.functional.pad(encode_flood(pixels, water), pad, mode="replicate")
+        made = canvas.crop(0, 0, canvas.height + pad[3], canvas.width + pad[1])
+        told = Acquisition(None if "gsd" in withhold else canvas.ground_gsd or canvas.gsd, date)
+        prompts, negative = [prompt] * num_images_per_prompt, [negative_prompt] * num_images_per_prompt
+        if self.tokenizer is not None:
+            notes += cut_notes(self.tokenizer, [prompt, negative_prompt], spec.defaults.prompt_tokens)
+        seeds = spread_seeds(seed, num_images_per_prompt)
+        steps = spec.defaults.steps if num_inference_steps is None else num_inference_steps
+        scale = spec.defaults.guidance_scale if guidance_scale is None else guidance_scale
+        schedule = settle(self.scheduler)
+        self._num_timesteps = len(schedule.prepare(steps, 1.0))
+        origin, cells = made.cell_origin(codec.factor), (made.height // codec.factor, made.width // codec.factor)
+        noise, field_name = choose_noise(
+            seeds, made.grid_name(codec.factor), (codec.channels, *cells), origin=origin, generator=None, latents=None
+        )
+        device, dtype = self._execution_device, self.unet.dtype
+        shown = ControlImage(self.controlnet, control[:, None].to(device), controlnet_conditioning_scale, "water_depth")
+        result = denoise(
+            adapt(self.unet),
+            self.scheduler,
+            self._bag(made, canvas.place, prompts, negative, told, [shown], "place" not in withhold),
+            noise,
+            channels=codec.channels,
+            height=cells[0],
+            width=cells[1],
+            steps=steps,
+            origin=origin,
+            guidance=Guidance(scale),
+            plan=WindowPlan(*(n // codec.factor for n in (spec.window, spec.window_stride, spec.size_limits[1]))),
+            device=device,
+            dtype=dtype,
+            max_batch=max_batch,
+            callback=self._on_step(callback_on_step_end, {"latents"} if callback_on_step_end else set(), notes),
+            interrupted=lambda: self._interrupt,
+        )
+        painted = codec.decode(result, origin)[:, :, : canvas.height, : canvas.width].cpu()
+        self.maybe_free_model_hooks()
+        alpha = torch.from_numpy(soft_edge(seen, edge))
+        blended = (pixels + alpha * (painted - pixels)).clamp(-1, 1) / 2 + 0.5
+        provenance = {
+            "synthetic": True,
+            "software": f"gensat {__version__}",
+            "model": spec.name,
+            "model_hash": fingerprint(self),
+            "model_licence": spec.licence,
+            "flood": "diffusion",
+            "image": describe(image),
+            "depth": describe(depth),
+            "water_share": round(float(seen.mean()), 6),
+            "depth_max": round(float(np.nanmax(metres)), 3),
+            "objects": "heights" if heights is not None else "layout" if layout is not None else None,
+            "prompt": prompt,
+            "negative_prompt": negative_prompt,
+            "acquisition": told.to_dict(),
+            "withheld": list(withhold) or None,
+            "steps": steps,
+            "guidance_scale": scale,
+            "controlnet_scale": controlnet_conditioning_scale,
+            "scheduler": schedule.name,
+            "noise": field_name,
+        }
+        scenes = [
+            _written(source, rgb, seen, spec.bands, {**provenance, "seed": one})
+            for rgb, one in zip(blended.permute(0, 2, 3, 1).numpy(), seeds, strict=True)
+        ]
+        images = [Image.fromarray((rgb * 255).round().byte().numpy()) for rgb in _display(scenes, spec.bands)]
+        return FloodOutput(images, scenes, seen, notes) if return_dict else (images, scenes)
+
+
+def _canvas(image: GeoImage, gsd: float | int | None) -> Canvas:
+    """The pixels of the image; ``gsd`` for one that has none."""
+    if image.crs is None and gsd is not None:
+        return Canvas.local(image.width, image.height, require_number(gsd, "gsd"))
+    if gsd is not None:
+        raise InputError("a gsd was given for an image that has a georeference; leave it out")
+    return Canvas.like(image)
+
+
+def _depths(depth: GeoImage | np.ndarray, canvas: Canvas) -> np.ndarray:
+    """(H, W) float32 metres on the canvas, NaN outside of what was computed."""
+    if isinstance(depth, np.ndarray):
+        flat = depth[..., 0] if depth.ndim == 3 else depth
+        depth = GeoImage(flat.astype(np.float32)[:, :, None], valid=np.isfinite(flat))
+        return depth_on(depth, Canvas.local(canvas.width, canvas.height, canvas.gsd))[0]
+    return depth_on(depth, canvas)[0]
+
+
+def _written(
+    source: GeoImage, rgb: np.ndarray, seen: np.ndarray, bands: Sequence[str], provenance: dict[str, Any]
+) -> GeoImage:
+    """The image with its bands replaced where there is water, in its own dtype."""
+    array = source.array.copy()
+    eight = array.dtype == np.uint8
+    for i, name in enumerate(bands):
+        values = np.rint(rgb[..., i] * 255) if eight else rgb[..., i]
+        band = source.index(name)
+        array[..., band] = np.where(seen, values, array[..., band]).astype(array.dtype)
+    return GeoImage(
+        array, source.bands, source.crs, source.transform, source.valid, source.acquisition, dict(provenance)
+    )
+
+
+def _display(scenes: Sequence[GeoImage], bands: Sequence[str]) -> list[Tensor]:
+    """(H, W, 3) in [0, 1] of each."""
+    made = []
+    for scene in scenes:
+        rgb = np.stack([scene.band(name) for name in bands], -1)
+        made.append(torch.from_numpy(rgb.astype(np.float32) / (255 if rgb.dtype == np.uint8 else 1)))
+    return made
+
+
+__all__ = ["FloodOutput", "FloodPipeline"]

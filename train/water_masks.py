@@ -1,0 +1,152 @@
+"""Where the water is in an image from after a flood, told from it and the image from before: a mask that is derived, not surveyed.
+
+The pairs come without masks. Points on a grid were labelled by eye (``water_labels.json``), and a small network reads a label from what a
+pixel and its surroundings look like before and after. How far that can be trusted is measured by leaving out tiles (``crossvalidate``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
+from scipy import ndimage
+from torch import Tensor, nn
+
+LABELS = Path(__file__).with_name("water_labels.json")
+SMALLEST = 24
+"""Patches of water, and holes in it, of fewer pixels are noise and are left out."""
+
+_STEPS, _MEMBERS = 500, 5
+_WINDOW = 13  # of the likeness of before and after, pixels
+
+
+def pair_features(before: UInt8[np.ndarray, "h w 3"], after: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "h w 24"]:
+    """Colour and roughness at two scales, of both images, and how alike the two are around a pixel (normalised cross-correlation)."""
+    columns: list[Tensor] = []
+    greys = []
+    for image in (after, before):
+        x = torch.from_numpy(np.array(image)).movedim(-1, 0)[None].float() / 255
+        for side in (3, 9):
+            mean = _mean(x, side)
+            total = mean.sum(1, keepdim=True) + 0.02
+            columns += [mean.mean(1, keepdim=True) * 3, mean / total * 10]
+        grey = x.mean(1, keepdim=True)
+        columns += [torch.log(_variance(grey, side).sqrt() + 0.004) for side in (5, 11)]
+        greys.append(grey * 255)
+    a, b = (g - _mean(g, _WINDOW) for g in greys)
+    alike = _mean(a * b, _WINDOW) / (_mean(a * a, _WINDOW) * _mean(b * b, _WINDOW) + 4).sqrt()
+    changed = (columns[3] - columns[9]).abs()  # chromaticity at the wider scale
+    return torch.cat([*columns, alike * 2, changed], 1)[0].movedim(0, -1)
+
+
+def _mean(x: Tensor, side: int) -> Tensor:
+    padded = F.pad(x, (side // 2,) * 4, mode="reflect")
+    return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), stride=1), (1, side), stride=1)  # far faster than both at once
+
+
+def _variance(x: Tensor, side: int) -> Tensor:
+    mean = _mean(x, side)
+    return (_mean(x * x, side) - mean * mean).clamp_min(0)
+
+
+class WaterReader:
+    """An ensemble of small networks that reads a probability of open water from ``pair_features``."""
+
+    def __init__(self, rows: Float[Tensor, "n f"], wet: Bool[Tensor, " n"], *, seed: int = 0):
+        self.mean, self.scale = rows.mean(0), rows.std(0) + 1e-3
+        self.members = [self._fit(self._normalised(rows), wet.float(), seed + i) for i in range(_MEMBERS)]
+
+    def _normalised(self, rows: Tensor) -> Tensor:
+        return (rows - self.mean) / self.scale
+
+    @staticmethod
+    def _fit(rows: Tensor, wet: Tensor, seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(seed)
+            model = nn.Sequential(
+                nn.Linear(rows.shape[1], 32), nn.SiLU(), nn.Dropout(0.2), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1)
+            )
+            optimizer = torch.optim.AdamW(model.parameters(), 3e-3, weight_decay=0.1)
+            for _ in range(_STEPS):
+                scores = model(rows + 0.05 * torch.randn_like(rows))[:, 0]
+                optimizer.zero_grad()
+                F.binary_cross_entropy_with_logits(scores, wet).backward()
+                optimizer.step()
+        return model.eval()
+
+    @torch.no_grad()
+    def __call__(self, rows: Float[Tensor, "*b f"]) -> Float[Tensor, "*b"]:
+        """Probability of open water."""
+        x = self._normalised(rows)
+        return torch.stack([m(x)[..., 0] for m in self.members]).mean(0).sigmoid()
+
+
+def cleaned(water: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Without patches and holes of fewer than ``SMALLEST`` pixels."""
+    for value in (True, False):
+        parts, count = ndimage.label(water == value)
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)
+        small = sizes < SMALLEST
+        small[0] = False
+        water = np.where(small[parts], not value, water)
+    return water
+
+
+@lru_cache(maxsize=1)
+def read_labels() -> dict[str, Any]:
+    """The labelled points: ``rows`` and ``columns`` of the grid in pixels of the image before, and per tile a string of letters for each row.
+
+    W is open water; T tree, R roof, O other object and N anything else are dry or hide the water; ? could not be told.
+    """
+    return json.loads(LABELS.read_text(encoding="utf-8"))
+
+
+def labelled_points(
+    tiles: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], *, held_out: bool
+) -> list[tuple[Float[Tensor, "n f"], Bool[Tensor, " n"]]]:
+    """Features and labels of each labelled tile; ``tiles`` holds (before, after, valid) by key."""
+    labels = read_labels()
+    found = []
+    for key, letters in labels["held_out" if held_out else "train"].items():
+        before, after, valid = tiles[key]
+        features = pair_features(before, after)
+        points = [
+            (r, c, letter == "W")
+            for r, line in zip(labels["rows"], letters.split(), strict=True)
+            for c, letter in zip(labels["columns"], line, strict=True)
+            if letter != "?" and valid[r, c]
+        ]
+        rows, columns, wet = (torch.tensor(v) for v in zip(*points, strict=True))
+        found.append((features[rows, columns], wet.bool()))
+    return found
+
+
+def crossvalidate(tiles: Sequence[tuple[Tensor, Tensor]], *, folds: int = 7) -> dict[str, int | float]:
+    """How often tiles that were left out are read right: see ``scores``."""
+    said, true = [], []
+    for fold in range(folds):
+        rest = [t for i, t in enumerate(tiles) if i % folds != fold]
+        reader = WaterReader(torch.cat([t[0] for t in rest]), torch.cat([t[1] for t in rest]))
+        for rows, wet in (t for i, t in enumerate(tiles) if i % folds == fold):
+            said.append(reader(rows) > 0.5)
+            true.append(wet)
+    return scores(torch.cat(said), torch.cat(true))
+
+
+def scores(said: Bool[Tensor, " n"], true: Bool[Tensor, " n"]) -> dict[str, int | float]:
+    """``points``, ``accuracy``, and of water ``iou``, ``precision`` and ``recall``."""
+    both = float((said & true).sum())
+    return {
+        "points": len(true),
+        "accuracy": float((said == true).float().mean()),
+        "iou": both / max(float((said | true).sum()), 1),
+        "precision": both / max(float(said.sum()), 1),
+        "recall": both / max(float(true.sum()), 1),
+    }
