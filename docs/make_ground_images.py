@@ -99,20 +99,28 @@ def frames_of(video: Path, count: int) -> list[Image.Image]:
 
 def look_at_mesh(path: Path, size: int = 760, points: int = 3_000_000) -> Image.Image:
     """A glTF as trimesh reads it, from the south-east: points strewn over its triangles, textured or coloured as the file says, y up."""
-    parts = list(trimesh.load(path).geometry.values())
-    areas = [part.area for part in parts]
+    parts = trimesh.load(path).dump()  # each copy of a tree where it stands
+    areas = np.array([part.area for part in parts])
     places, colours = [], []
-    for part, area in zip(parts, areas, strict=True):
-        spot, face = trimesh.sample.sample_surface(part, int(points * area / sum(areas)), seed=1)
+    for part, count in zip(parts, np.ceil(points * areas / areas.sum()).astype(int), strict=True):
+        spot, face = trimesh.sample.sample_surface(part, count, seed=1)
         share = trimesh.triangles.points_to_barycentric(part.triangles[face], spot)[..., None]
-        if part.visual.uv is not None and part.visual.material.baseColorTexture is not None:
-            texture = np.asarray(part.visual.material.baseColorTexture.convert("RGB"))
+        material, own = part.visual.material, part.visual.vertex_attributes.get("color")
+        colour = np.ones((len(spot), 3))
+        if own is not None:  # linear, as glTF has it; the rest is multiplied with it
+            colour = (own[part.faces[face], :3] * share).sum(axis=1)
+        if material.baseColorTexture is not None:
+            texture = np.asarray(material.baseColorTexture.convert("RGB")) / 255
             u, v = (part.visual.uv[part.faces[face]] * share).sum(axis=1).T
             row, column = ((1 - v) * texture.shape[0]).astype(int), (u * texture.shape[1]).astype(int)
-            colours.append(texture[row.clip(0, texture.shape[0] - 1), column.clip(0, texture.shape[1] - 1)])
-        else:
-            own = part.visual.vertex_attributes["color"][part.faces[face], :3]  # linear, as glTF has it
-            colours.append(255 * (own * share).sum(axis=1).clip(0, 1) ** (1 / 2.2))
+            colour = colour * texture[row.clip(0, texture.shape[0] - 1), column.clip(0, texture.shape[1] - 1)] ** 2.2
+        elif material.baseColorFactor is not None:
+            colour = (
+                colour
+                * np.asarray(material.baseColorFactor)[:3]
+                / (255 if np.asarray(material.baseColorFactor).dtype == np.uint8 else 1)
+            )
+        colours.append(255 * colour.clip(0, 1) ** (1 / 2.2))
         places.append(spot)
     (east, up, south), colour = np.concatenate(places).T, np.concatenate(colours)
     turn, tilt = np.radians(30), np.radians(40)
@@ -156,9 +164,9 @@ def main() -> None:
         1,
     ]
     if not (work / "tour" / "run.json").exists():
-        gensat("ground", image, *known, *walk, *small, "--facades", "terraces", "-o", f"{work}/tour/", "--overwrite")
+        gensat("ground", image, *known, *walk, *small, "-o", f"{work}/tour/", "--overwrite")
     around = ["--panorama", "--width", 960, "--samples", 1, "--heading", 100, "--at", *lonlat(crs, START), *LIGHT]
-    for name, heights in (("plain", known), ("surface", known[4:])):
+    for name, heights in (("plain", [*known, "--facades", "none"]), ("surface", known[4:])):
         if not (work / f"{name}.png").exists():
             gensat("ground", image, *heights, *around, "-o", work / f"{name}.png")
     seen_from_above(work)

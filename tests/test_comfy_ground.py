@@ -16,7 +16,9 @@ from gensat.errors import InputError
 from gensat.geo.crs import to_lonlat
 from gensat.render.cameras import Camera
 from gensat.render.gbuffers import render
+from gensat.render.request import open_light
 from gensat.render.scene import Scene
+from gensat.render.streets.dress import DressedLight
 
 LEFT, TOP = 500_000.0, 5_500_000.0
 LOOK = {"heading": 0.0, "pitch": 0.0, "fov": 90.0, "panorama": False, "width": 32, "height": 24, "eye": 1.7}
@@ -42,7 +44,8 @@ def block(tmp_path, monkeypatch):
 def test_a_view_is_what_the_renderer_gives(block):
     image, footprints, place = block
     (scene,) = GensatScene().make("", footprints, "0", 0.0, geo=Geo((image,)))
-    picture, depth, invented = GensatGroundView().look(scene, place.lon, place.lat, **LOOK, samples=1)
+    plain = {**LOOK, "samples": 1, "facades": "none"}
+    picture, depth, invented = GensatGroundView().look(scene, place.lon, place.lat, **plain)
     own = Scene.from_buildings(image, footprints, 0.0)
     camera = Camera.looking(own.frame, own.stand(place), heading=0.0, fov=90.0, width=32, height=24)
     view = render(own, camera)
@@ -50,6 +53,11 @@ def test_a_view_is_what_the_renderer_gives(block):
     assert picture.shape == (1, 24, 32, 3) and depth.shape == picture.shape and invented.shape == (1, 24, 32)
     assert invented[0][view.kind == 3].all() and not invented[0][view.seen].any()
     assert depth.max() == 1 and depth[0][view.sky].max() == 0
+    dressed, _, still = GensatGroundView().look(scene, place.lon, place.lat, **LOOK, samples=1, seed=2)
+    light = open_light(own, seed=2)
+    assert isinstance(light, DressedLight)
+    torch.testing.assert_close(dressed[0], render(own, camera, light=light).rgb)
+    assert torch.equal(still, invented) and not torch.equal(dressed, picture)
     around, _, _ = GensatGroundView().look(scene, place.lon, place.lat, **{**LOOK, "panorama": True})
     assert around.shape == (1, 24, 32, 3)
 
@@ -57,11 +65,13 @@ def test_a_view_is_what_the_renderer_gives(block):
 def test_a_refiner_paints_the_view(block):
     image, footprints, place = block
     (scene,) = GensatScene().make("", footprints, "0", 0.0, geo=Geo((image,)))
-    asked = {**LOOK, "width": 96, "height": 64, "samples": 1}
+    asked = {**LOOK, "width": 96, "height": 64, "samples": 1, "facades": "none"}
     raw, _, _ = GensatGroundView().look(scene, place.lon, place.lat, **asked)
     painter = {"refiner": toy_refiner(), "prompt": "red houses", "seed": 3}
     made, _, invented = GensatGroundView().look(scene, place.lon, place.lat, **asked, **painter)
     again, _, _ = GensatGroundView().look(scene, place.lon, place.lat, **asked, **painter)
+    suits = {**asked, "facades": "what suits"}  # a refiner was trained on plain walls, so those suit it
+    assert torch.equal(made, GensatGroundView().look(scene, place.lon, place.lat, **suits, **painter)[0])
     assert torch.equal(made, again) and not torch.equal(made, raw)
     assert torch.equal((made != raw).any(-1) & (invented == 0), torch.zeros_like(invented, dtype=torch.bool))  # the sky
     with pytest.raises(InputError, match="from above"):

@@ -168,9 +168,22 @@ def test_double_precision_shows_the_same(scene):
 def test_from_what_a_person_types(scene):
     light = open_light(scene, facades="village", seed=1)
     assert isinstance(light, DressedLight) and light.light.sun_direction[2] == pytest.approx(np.sin(np.radians(42)))
+    suits = open_light(scene)
+    assert isinstance(suits, DressedLight) and suits.style == style_of(scene)
+    assert open_light(scene, facades="none") is None
     bare = Scene(scene.frame, scene.image, scene.terrain, Prisms.none(), Objects.none(), scene.classes, scene.grid)
+    assert open_light(bare) is None and open_light(bare, facades="none") is None
     with pytest.raises(InputError, match="facades are for footprints"):
         open_light(bare, facades="village")
+    with pytest.raises(InputError, match=r"no style 'gothic' of facades; choose one of perimeter.*or none"):
+        open_light(scene, facades="gothic")
+
+
+def test_what_was_invented_is_said_with_the_view_and_the_view_from_above_stays_the_image(scene):
+    assert look(scene, style="village", seed=7).provenance["facades"] == "invented, village"
+    camera = OrthographicCamera.above((0.0, 0.0, 100.0), 60, 60, 1.0)
+    view = render(scene, camera)
+    assert torch.equal(view.rgb, scene.image) and "facades" not in view.provenance
 
 
 def test_crowns_are_as_bright_as_the_image_has_them():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gensat.render.cameras import AnyCamera
     from gensat.render.paths import Track
     from gensat.render.scene import Scene
+    from gensat.render.streets.look import StreetLight
     from gensat.render.view import View
     from gensat.types import Place
 
@@ -199,8 +200,9 @@ class Output:
         cameras: Sequence[AnyCamera],
         fps: float,
         screen: Screen,
+        facades: StreetLight | None = None,
     ) -> list[Path]:
-        """A folder: a view and a panorama from ``standing`` (local x, y, z and heading), the walk, and the scene as glTF.
+        """A folder: a view and a panorama from ``standing`` (local x, y, z and heading), the walk, and the scene as glTF, its walls as ``facades`` has them.
 
         A panorama beside a view is twice as wide, as it shows four times as much.
         """
@@ -218,7 +220,7 @@ class Output:
             files += self.save_walk(map(look, cameras), len(cameras), fps, screen, self.path / "walk.mp4")
             screen.note(f"{self.path / 'walk.mp4'}")
         files.append(self.path / "scene.glb")
-        save_scene(scene.to("cpu"), files[-1], overwrite=self.overwrite)
+        save_scene(scene.to("cpu"), files[-1], facades=facades, overwrite=self.overwrite)
         return files
 
     def save_record(self, asked: Mapping[str, Any], came: Mapping[str, Any]) -> Path:

@@ -78,6 +78,15 @@ class Geometry:
         return scene
 
 
+Facades = Annotated[
+    str | None,
+    typer.Option(
+        help="Invented walls of --buildings: none, or perimeter, suburb, downtown, terraces, village, ...; what suits their size when not given.",
+        rich_help_panel=LIGHT,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Lighting:
     """What illuminates a scene, for commands made with :func:`gensat.cli._options.spread`."""
@@ -92,20 +101,20 @@ class Lighting:
     visibility: Annotated[
         float | None, typer.Option(help="Metres that one can see through the air.", rich_help_panel=LIGHT)
     ] = None
-    facades: Annotated[
-        str | None,
-        typer.Option(
-            help="Invent facades for --buildings: perimeter, suburb, downtown, terraces, industrial, village, ...",
-            rich_help_panel=LIGHT,
-        ),
-    ] = None
+    facades: Facades = None
     seed: Annotated[int, typer.Option(help="Of what is invented.", rich_help_panel=LIGHT)] = 0
 
-    def on(self, scene: Scene) -> SceneLight | None:
-        """The light of a scene; None leaves the image's own. Raises InputError for options that do not go together."""
-        from gensat.render.request import open_light
+    def on(self, scene: Scene, *, painted: bool = False) -> SceneLight | None:
+        """The light of a scene; None leaves the image's own. Raises InputError for options that do not go together.
 
-        return open_light(scene, **vars(self))
+        Args:
+            scene: what there is.
+            painted: whether a network paints the views, which then have plain walls unless facades are asked for, as it was trained.
+        """
+        from gensat.render.request import NO_FACADES, open_light
+
+        facades = NO_FACADES if painted and self.facades is None else self.facades
+        return open_light(scene, **{**vars(self), "facades": facades})
 
 
 @dataclass(frozen=True)

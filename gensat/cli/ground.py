@@ -144,10 +144,11 @@ def ground(
     from gensat.diffusion.precision import choose
     from gensat.render.export.place import place_of
     from gensat.render.gbuffers import render
+    from gensat.render.streets.dress import DressedLight
     from gensat.types import Place
 
     scene = geometry.scene(image)
-    light = lighting.on(scene)
+    light = lighting.on(scene, painted=refining.refine is not None)
     placed = scene.frame.crs is not None
     start, end = (where if where is None or not placed else Place(*where) for where in (at, to))
     position = None if start is None else scene.stand(start, eye)
@@ -155,11 +156,10 @@ def ground(
     cameras = [] if way is None else lens.along(scene, way, speed, fps)
     for note in scene.provenance["notes"]:
         screen.note(f"note: {note}")
-    chosen = choose(device=device).device
-    if lighting.facades is None:  # their tables are on the CPU
-        scene = scene.to(chosen)
-    elif chosen.type != "cpu":
-        screen.note("note: facades are drawn on the CPU")
+    scene = scene.to(choose(device=device).device)
+    dressed = light if isinstance(light, DressedLight) else None
+    if dressed is not None and lighting.facades is None:
+        screen.note(f"note: walls are invented, as of a {dressed.style}; another style or plain walls: --facades")
     loaded = clock.perf_counter()
 
     def raw(camera: AnyCamera) -> View:
@@ -171,7 +171,7 @@ def ground(
             position = tuple(cameras[0].position)
         if heading is None and way is not None:
             heading = first_heading(way)
-        files = output.save_all(scene, look, lens, (position, heading or 0.0), way, cameras, fps, screen)
+        files = output.save_all(scene, look, lens, (position, heading or 0.0), way, cameras, fps, screen, dressed)
     elif walks:
         files = output.save_walk(map(look, cameras), len(cameras), fps, screen)
     else:
@@ -184,6 +184,7 @@ def ground(
         **lens.size,
         "geometry": scene.provenance["geometry"],
         "notes": scene.provenance["notes"],
+        "facades": None if dressed is None else dressed.style,
         "load_seconds": round(loaded - began, 3),
         "seconds": round(seconds, 3),
     }

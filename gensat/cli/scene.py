@@ -28,6 +28,7 @@ def export(
     spacing: Annotated[
         float | None, typer.Option(help="Metres between points or splats; the image's gsd when not given.")
     ] = None,
+    facades: scenes.Facades = None,
     *,
     geometry: scenes.Geometry,
     json: options.Json = False,
@@ -43,6 +44,8 @@ def export(
         raise InputError(f"--spacing is {spacing:g}; give metres above 0")
     from gensat.files import check_output
     from gensat.render.export.scene import KINDS, save_scene
+    from gensat.render.request import open_light
+    from gensat.render.streets.dress import DressedLight
 
     check_output(out, overwrite)
     if not out.name.lower().endswith(tuple(KINDS)):
@@ -51,8 +54,21 @@ def export(
     notes = scene.provenance["notes"]
     for note in notes:
         screen.note(f"note: {note}")
-    kind = save_scene(scene, out, spacing=spacing, overwrite=overwrite)
-    data = {"output": str(out), "kind": kind, "geometry": scene.provenance["geometry"], "notes": notes}
+    light = None
+    if out.suffix.lower() in (".glb", ".obj"):
+        light = open_light(scene, facades=facades)
+    elif facades is not None:
+        raise InputError(f"facades are drawn on meshes; end {out.name} with .glb or .obj, or leave --facades out")
+    dressed = light if isinstance(light, DressedLight) else None
+    kind = save_scene(scene, out, facades=dressed, spacing=spacing, overwrite=overwrite)
+    style = None if dressed is None else dressed.style
+    data = {
+        "output": str(out),
+        "kind": kind,
+        "geometry": scene.provenance["geometry"],
+        "facades": style,
+        "notes": notes,
+    }
     screen.result(data, f"{out}  {kind}")
 
 

@@ -11,6 +11,8 @@ from gensat.comfy.values import Geo, one_image, shown
 from gensat.errors import InputError
 from gensat.types import Place
 
+_SUITABLE = "what suits"
+
 
 class GensatScene(Node):
     """An image and what is known of heights, as one scene."""
@@ -89,6 +91,7 @@ class GensatGroundView(Node):
                 "refiner": ("GENSAT_MODEL", {"tooltip": "Paints the view; a folder that gensat train refiner made."}),
                 "prompt": text("a street view", tooltip="What the refiner is told."),
                 "seed": whole(0, 0, MAX_SEED, control_after_generate=True),
+                "facades": _facades(),
             },
         }
 
@@ -109,6 +112,7 @@ class GensatGroundView(Node):
         refiner: Any = None,
         prompt: str = "a street view",
         seed: int = 0,
+        facades: str = _SUITABLE,
     ) -> tuple[Any, Any, Any]:
         """The picture, metres of depth scaled so that the nearest is 1 and the sky 0, and the mask of what is invented."""
         from gensat.pipelines.ground import GroundPipeline, GroundViews
@@ -122,7 +126,10 @@ class GensatGroundView(Node):
             camera: Any = Panorama.looking(scene.frame, position, **shape)
         else:
             camera = Camera.looking(scene.frame, position, pitch=pitch, fov=fov, **shape)
-        view = render(scene, camera, light=open_light(scene, time=time.strip() or None), samples=samples)
+        plain = refiner is not None and facades == _SUITABLE  # what it was trained on
+        style = "none" if plain else None if facades == _SUITABLE else facades
+        light = open_light(scene, time=time.strip() or None, facades=style, seed=seed)
+        view = render(scene, camera, light=light, samples=samples)
         if refiner is not None:
             if not isinstance(refiner, GroundPipeline):
                 raise InputError("the refiner is a model for views from above; load one that gensat train refiner made")
@@ -145,16 +152,31 @@ class GensatExportScene(OutputNode):
                 "scene": ("GENSAT_SCENE",),
                 "format": ([".glb", ".obj", ".ply", ".las", ".splats.ply", ".tif"], {"default": ".glb"}),
                 **prefix("gensat/scene"),
-            }
+            },
+            "optional": {"facades": _facades(), "seed": whole(0, 0, MAX_SEED)},
         }
 
-    def save(self, scene: Any, format: str, filename_prefix: str) -> dict[str, Any]:
+    def save(
+        self, scene: Any, format: str, filename_prefix: str, facades: str = _SUITABLE, seed: int = 0
+    ) -> dict[str, Any]:
         """The path that was written; existing files are kept."""
         from gensat.render.export.scene import save_scene
+        from gensat.render.request import open_light
+        from gensat.render.streets.dress import DressedLight
 
         path = host.next_output(filename_prefix, format)
-        save_scene(scene, path)
+        light = None
+        if format in (".glb", ".obj"):
+            light = open_light(scene, facades=None if facades == _SUITABLE else facades, seed=seed)
+        save_scene(scene, path, facades=light if isinstance(light, DressedLight) else None)
         return self.written([path])
+
+
+def _facades() -> tuple[Any, ...]:
+    """A widget for the style of invented walls."""
+    from gensat.render.streets.styles import STREET_TYPES
+
+    return [_SUITABLE, "none", *STREET_TYPES], {"default": _SUITABLE, "tooltip": "Invented walls of footprints."}
 
 
 def _file(name: str) -> Path | None:

@@ -139,7 +139,12 @@ def render(
         seen=spread_out(surfels.seen),
         camera=camera,
         frame=scene.frame,
-        provenance={**scene.provenance, "renderer": "exact surfaces", "samples": samples},
+        provenance={
+            **scene.provenance,
+            **getattr(light, "provenance", {}),  # what it invents
+            "renderer": "exact surfaces",
+            "samples": samples,
+        },
     )
 
 

@@ -13,8 +13,12 @@ from gensat.render.light import SkyLight
 from gensat.render.lighting import SceneLight
 from gensat.render.scene import Scene
 from gensat.render.sky import Sky
-from gensat.render.streets.dress import DressedLight
+from gensat.render.streets.dress import DressedLight, style_of
+from gensat.render.streets.styles import STREET_TYPES
 from gensat.types import GeoImage
+
+NO_FACADES = "none"
+"""What is said for plain walls."""
 
 _DAY = SunPosition(150.0, 42.0)  # where nobody says when
 
@@ -85,13 +89,13 @@ def open_light(
     """What illuminates the scene; None leaves the light that the image was taken in.
 
     ``facades`` names a kind of street whose walls the buildings get (:class:`gensat.render.streets.dress.DressedLight`), drawn from ``seed``;
-    without a time or a light they stand in a clear day's. Raises InputError for options that do not go together, a time that is none, or a sun for a scene on no place.
+    ``none`` leaves walls plain, and by default footprints get what suits their size (:func:`gensat.render.streets.dress.style_of`). Without a time or a light
+    they stand in a clear day's. Raises InputError for options that do not go together, a time that is none, or a sun for a scene on no place.
     """
     if time is not None and light is not None:
         raise InputError("time and light both say where the sun is; give one of them")
-    if facades is not None and not len(scene.buildings):
-        raise InputError("facades are for footprints; give buildings, or leave facades out")
-    if time is None and light is None and facades is None:
+    style = facades_of(scene, facades)
+    if time is None and light is None and style is None:
         if cloud is not None or visibility is not None:
             raise InputError("cloud and visibility need a sun and a sky; give a time, or a light with visibility")
         return None
@@ -104,9 +108,26 @@ def open_light(
         sun = _DAY if time is None else _sun(scene, time)
         sky = SkyLight(Sky(sun.direction(scene.frame.convergence()), cloud_cover=0.0 if cloud is None else cloud))
     air: dict[str, Any] = {} if visibility is None else {"visibility": visibility}
-    if facades is not None:
-        return DressedLight(scene, sky, style=facades, seed=seed, **air)
+    if style is not None:
+        return DressedLight(scene, sky, style=style, seed=seed, **air)
     return SceneLight(sky, **air)
+
+
+def facades_of(scene: Scene, facades: str | None) -> str | None:
+    """The style of facades that a scene gets: the one that is named, by default the one that suits its footprints; None for plain walls.
+
+    Raises:
+        InputError: facades for a scene without footprints, or a style that there is not.
+    """
+    if facades == NO_FACADES:
+        return None
+    if not len(scene.buildings):
+        if facades is not None:
+            raise InputError("facades are for footprints; give buildings, or leave facades out")
+        return None
+    if facades is not None and facades not in STREET_TYPES:
+        raise InputError(f"there is no style {facades!r} of facades; choose one of {', '.join(STREET_TYPES)}, or none")
+    return style_of(scene) if facades is None else facades
 
 
 def _sun(scene: Scene, time: str) -> SunPosition:

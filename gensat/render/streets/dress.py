@@ -77,6 +77,7 @@ class DressedLight(StreetLight):
         roofs = torch.zeros(len(buildings), dtype=torch.int64)
         air = Weather("clear", 3.0, 0.0, visibility)
         self.picture = ImageGround(scene)
+        self.provenance = {"facades": f"invented, {style}", "facades_seed": seed}
         super().__init__(light, self.picture, walls, roofs, air, seed=seed, **more)
 
     def _roof(self, scene: Scene, surfels: Surfels, blur: Tensor) -> Look:
