@@ -1,16 +1,20 @@
 """Scenarios: what goes together, and floods without time on a coast and along a river."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from affine import Affine
+from conftest import DATA
 from pyproj import CRS
+from test_bathtub import by_queue
 
 from gensat import GeoImage
 from gensat.errors import InputError
 from gensat.geo.crs import to_lonlat
 from gensat.hydro.domain import Domain
+from gensat.hydro.ensembles import Ensemble, probability
 from gensat.hydro.simulate import Scenario, simulate
 
 UTM = CRS.from_epsg(31985)
@@ -119,3 +123,44 @@ def test_the_method_is_chosen_by_what_floods():
     facts = Scenario(surge="/some/where/levels.csv", sources=[LONLAT], datum_offset=0.3).facts()
     assert facts["surge"] == "levels.csv" and facts["sources"] == [list(LONLAT)] and facts["datum_offset"] == 0.3
     json.dumps(facts)
+
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "assets" / "examples" / "olinda_dem.tif"
+
+
+def test_olinda_with_a_sea_one_to_five_metres_higher():
+    """Whole metres every 90 m: a dike of one cell, or the DEM's noise, decides; so the ensemble floods far more than the DEM."""
+    domain = Domain.open(EXAMPLE)
+    land, before = domain.bed > 0, 0.0
+    sea = (domain.bed <= 0) & (np.arange(111) > 60)[None]
+    for level in (1.0, 2.0, 3.0, 4.0, 5.0):
+        made, _ = simulate(domain, Scenario(level=level))
+        edge = np.zeros_like(land)
+        edge[[0, -1]] = edge[:, [0, -1]] = True
+        np.testing.assert_allclose(made.depth, by_queue(domain.bed, level, edge & (domain.bed <= 0), 4), rtol=1e-6)
+        assert made.extent[sea].mean() > 0.98  # the rest are ponds at 0 m
+        flooded = (made.extent & land).sum() * domain.area / 1e6
+        anywhere = (land & (domain.bed < level)).sum() * domain.area / 1e6  # without connectivity
+        assert before <= flooded <= anywhere and (level < 2 or flooded < 0.5 * anywhere)
+        before = flooded
+    assert before == pytest.approx(0.47, abs=0.005)
+    sure, _ = simulate(domain, Scenario(level=3.0))
+    likely, _ = probability(domain, Scenario(level=3.0), Ensemble(members=60, dem_error=3.0, correlation=500.0))
+    expected = (likely.probability * land).sum() * domain.area / 1e6
+    assert expected > 5 * (sure.extent & land).sum() * domain.area / 1e6
+
+
+@pytest.mark.data
+def test_the_example_is_the_data_and_lies_under_its_satellite_image():
+    from gensat.geo.canvas import Canvas
+    from gensat.hydro.resample import depth_on
+
+    theirs = Domain.open(DATA / "rasters" / "olinda_dem.tif")
+    domain = Domain.open(EXAMPLE)
+    np.testing.assert_array_equal(domain.bed, theirs.bed)
+    image = GeoImage.open(DATA / "rasters" / "olinda_landsat7_6band.tif")
+    made, _ = simulate(domain, Scenario(level=1.0))
+    _, wet = depth_on(dict(made.rasters())["depth.tif"], Canvas.like(image))
+    infrared = image.array[:, :, 4].astype(float)  # band 5, in which water is black
+    assert wet.mean() == pytest.approx(made.extent.mean(), abs=0.02)
+    assert np.median(infrared[wet]) < 0.5 * np.median(infrared[~wet])
