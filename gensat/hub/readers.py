@@ -1,8 +1,9 @@
-"""The published ground-view models that can be converted, in the order in which they are tried."""
+"""The published models that can be converted, in the order in which they are tried."""
 
 from __future__ import annotations
 
 from gensat.hub.convert_ground import Reader, read_sat2density, read_sat2density_plus
+from gensat.hub.convert_pix2pixhd import read_pix2pixhd
 from gensat.hub.convert_sat3dgen import read_sat3dgen
 
 READERS = (
@@ -27,5 +28,12 @@ READERS = (
         "MIT by its authors; it contains DINOv3 of Meta, whose own licence (DINOv3 License) holds for that part",
         read_sat3dgen,
         settings="config.json",
+    ),
+    Reader(
+        "pix2pixHD of the Earth Intelligence Engine",
+        None,
+        ("model.1.weight", "model.1.bias", "model.4.weight"),
+        "not stated by its authors (no licence file; pix2pixHD is NVIDIA's, BSD-like, and the training images are of mixed licences)",
+        read_pix2pixhd,
     ),
 )
