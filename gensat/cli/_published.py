@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gensat.cli._console import Screen, hush_libraries
-from gensat.cli._ground import PACE, Lens, Output
 from gensat.errors import InputError
 
 if TYPE_CHECKING:
+    from gensat.cli._ground import Lens, Output
     from gensat.pipelines.density_place import DensityPlace
     from gensat.render.paths import Track
     from gensat.render.view import View
@@ -158,6 +158,7 @@ def _open(published: Published, image: Path, screen: Screen, *, device: str, **g
 
 
 def _way(place: DensityPlace, file: Path, drawn_on: tuple[int, int] | None, speed: float | None, fps: float) -> Track:
+    from gensat.cli._ground import PACE
     from gensat.pipelines.density_place import steps
     from gensat.render.track_files import read_track
 
