@@ -1,0 +1,73 @@
+"""The flood node makes what the command line makes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from gensat import GeoImage
+from gensat.cli import run
+from gensat.comfy.flood_nodes import GensatFloodSimulate
+from gensat.errors import InputError
+
+REST = {"rain": "", "inflow": "", "hours": 0.0, "water_from": "", "boundary": ""}
+
+
+@pytest.fixture
+def dem(tmp_path, monkeypatch):
+    from test_cli_flood import GRID, UTM
+
+    bed = (8 - 0.1 * np.arange(30)[None] + 0.05 * np.abs(np.arange(24)[:, None] - 12)).astype(np.float32)
+    GeoImage(bed, ["elevation"], UTM, GRID).save(tmp_path / "dem.tif")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_it_is_what_the_command_makes(dem):
+    from test_cli_flood import lonlat
+
+    place = " ".join(lonlat(12, 29))
+    path, depth, preview, extent = GensatFloodSimulate().simulate(
+        "dem.tif", "auto", "6.0", **{**REST, "water_from": place}
+    )
+    assert run(["flood", "simulate", "dem.tif", "--level", "6.0", "--from", *lonlat(12, 29), "-o", "out", "-q"]) == 0
+    np.testing.assert_array_equal(GeoImage.open(depth).array, GeoImage.open("out/depth.tif").array)
+    assert preview.shape[0] == 1 and preview.shape[-1] == 3 and 0 <= preview.min() and preview.max() <= 1
+    assert extent.shape == (1, 24, 30)
+    np.testing.assert_array_equal(extent[0].numpy() == 1, GeoImage.open("out/extent.tif").array[:, :, 0] == 1)
+    again, *_ = GensatFloodSimulate().simulate("dem.tif", "auto", "6.0", **{**REST, "water_from": place})
+    assert again != path and (dem / again / "run.json").exists()
+
+
+def test_an_inflow_moves_the_bar(dem, monkeypatch):
+    from test_cli_flood import lonlat
+
+    from gensat.comfy import host
+
+    seen = []
+    monkeypatch.setattr(host, "on_step", lambda steps: lambda pipe, step, time, values: seen.append(step) or {})
+    monkeypatch.setattr("gensat.hydro.solver._GLANCE", 0.0)
+    words = {**REST, "inflow": " ".join([*lonlat(12, 1), "5"]), "hours": 0.02, "boundary": "E=open N=closed"}
+    path, *_ = GensatFloodSimulate().simulate("dem.tif", "auto", "", **words)
+    said = json.loads((dem / path / "run.json").read_text())
+    assert said["method"] == "inertial" and said["boundaries"]["east"] == "open"
+    assert seen == sorted(seen) and seen[-1] > 80
+
+
+def test_what_is_wrong_is_said(dem):
+    for values, message in (
+        ({"level": ""}, "nothing floods"),
+        ({"inflow": "1 2", "level": ""}, "inflow '1 2' is not understood"),
+        ({"water_from": "a b"}, "not understood"),
+        ({"dem": ""}, "name a DEM"),
+        ({"dem": "none.tif"}, "does not exist"),
+    ):
+        with pytest.raises(InputError, match=message):
+            GensatFloodSimulate().simulate(**{"dem": "dem.tif", "method": "auto", "level": "6", **REST, **values})
+
+
+def test_a_file_saved_again_is_read_again(dem):
+    first = GensatFloodSimulate.IS_CHANGED("dem.tif", "6")
+    assert first == GensatFloodSimulate.IS_CHANGED("dem.tif", "6")
+    (dem / "dem.tif").write_bytes(b"")
+    assert first != GensatFloodSimulate.IS_CHANGED("dem.tif", "6")
