@@ -22,15 +22,13 @@ from ..diffusion.guidance import Guidance
 from ..diffusion.loop import denoise
 from ..diffusion.schedule import settle
 from ..diffusion.windows import WindowPlan
-from ..errors import InputError, require_number
-from ..geo.canvas import Canvas
-from ..geo.layout import load_layout
+from ..errors import InputError
 from ..hub.fingerprint import fingerprint
-from ..hydro.open_water import SHALLOWEST, open_water, soft_edge
-from ..hydro.resample import depth_on
+from ..hydro.open_water import SHALLOWEST, soft_edge
+from ..hydro.over_image import LaidFlood, lay_flood
 from ..types import Acquisition, GeoImage
 from .base import ConditionedPipeline
-from .parts import choose_noise, describe, spread_seeds, start_pixels
+from .parts import choose_noise, spread_seeds, start_pixels
 
 PROMPT = "a flooded neighborhood"
 """What a flood is called where nothing else is said."""
@@ -56,22 +54,49 @@ class FloodOutput(BaseOutput):
 class FloodPipeline(ConditionedPipeline):
     """Floods by latent diffusion: components of a satellite model, and a ControlNet that is shown ``conditioning.flood``'s channels."""
 
-    @torch.no_grad()
     def __call__(
         self,
         image: GeoImage | Image.Image | np.ndarray,
         depth: GeoImage | np.ndarray,
         *,
-        heights: np.ndarray | None = None,
+        gsd: float | int | None = None,
+        heights: Any = None,
+        buildings: Any = None,
+        height_field: str | None = None,
         layout: Any = None,
         legend: Any = None,
+        shallowest: float | int = SHALLOWEST,
+        **options: Any,
+    ) -> FloodOutput | tuple:
+        """Paint the water of one image.
+
+        Args:
+            image: before the flood, red, green and blue as 8-bit or floats in 0 to 1; other bands of a GeoImage stay as they are.
+            depth: metres of water, 0 where dry: a GeoImage of any CRS and resolution (brought to the image, never the image to it), or an
+                array of the image's size.
+            gsd, heights, buildings, height_field, layout, legend, shallowest: see :func:`gensat.hydro.over_image.lay_flood`: what rises above
+                the water stays dry.
+            options: as of ``paint``.
+
+        Raises:
+            InputError: anything found wrong before the first step.
+        """
+        source = image if isinstance(image, GeoImage) else GeoImage(np.asarray(image))
+        objects = {"heights": heights, "buildings": buildings, "height_field": height_field}
+        laid = lay_flood(source, depth, gsd=gsd, layout=layout, legend=legend, shallowest=shallowest, **objects)
+        return self.paint(laid, **options)
+
+    @torch.no_grad()
+    def paint(
+        self,
+        laid: LaidFlood,
+        *,
         prompt: str = PROMPT,
         negative_prompt: str = "",
-        gsd: float | int | None = None,
         date: Any = None,
         withhold: Sequence[str] = (),
         edge: float | int = 2.0,
-        shallowest: float | int = SHALLOWEST,
+        masked: bool = True,
         num_inference_steps: int | None = None,
         guidance_scale: float | int | None = None,
         controlnet_conditioning_scale: float | int = 1.0,
@@ -81,53 +106,38 @@ class FloodPipeline(ConditionedPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable[[Any, int, Any, dict], dict] | None = None,
     ) -> FloodOutput | tuple:
-        """Paint the water of one image.
+        """Paint the water of a flood that was laid over an image.
 
         Args:
-            image: before the flood, red, green and blue as 8-bit or floats in 0 to 1; other bands of a GeoImage stay as they are.
-            depth: metres of water, 0 where dry: a GeoImage of any CRS and resolution (brought to the image, never the image to it), or an
-                array of the image's size.
-            heights: (H, W) metres above the ground of what stands there: what rises above the water stays dry.
-            layout, legend: instead of heights a class map: buildings and trees rise as high as ``hydro.open_water.ASSUMED_HEIGHTS`` says.
+            laid: of :func:`gensat.hydro.over_image.lay_flood`.
             prompt, negative_prompt: words.
-            gsd: metres per pixel of an image without a georeference.
             date: of the flood, as in ``gensat.PartialDate``.
             withhold: what the model is not told although the image has it: some of "place", "gsd".
             edge: pixels over which the water sets in, inside of it.
-            shallowest: metres; less water is not seen.
+            masked: False tells the model nothing of the water and keeps all that it paints, dry ground too: a baseline, not a use.
             num_inference_steps, guidance_scale: as the spec says when not given.
             controlnet_conditioning_scale: strength of image and depth, 0 to 10; 1 is as trained.
             num_images_per_prompt: images with seeds of their own.
             seed: of the world-anchored noise field; random when not given.
-            max_batch: as in ``SatellitePipeline``.
-            callback_on_step_end: as in diffusers.
+            max_batch, callback_on_step_end: as in ``SatellitePipeline``.
 
         Raises:
             InputError: anything found wrong before the first step.
         """
-        source = image if isinstance(image, GeoImage) else GeoImage(np.asarray(image))
         if unknown := set(withhold) - {"place", "gsd"}:
             raise InputError(f"withhold names {sorted(unknown)}; only place and gsd can be, leave others out instead")
         if not 0 <= controlnet_conditioning_scale <= 10:
             raise InputError(f"controlnet_conditioning_scale is {controlnet_conditioning_scale}; give 0 to 10")
-        spec, codec, notes = self.spec, self.codec, list[str]()
-        canvas = _canvas(source, gsd)
-        metres = _depths(depth, canvas)
-        classes = None if layout is None else load_layout(layout, canvas, legend=legend).class_map
-        seen = open_water(metres, heights=heights, classes=classes, shallowest=shallowest)
-        if heights is None and classes is None:
-            notes.append("no heights and no layout were given: water covers whatever stands in it")
-        if not seen.any():
-            raise InputError(
-                "no pixel of the image is under water; check that the depth is of this place and in metres"
-            )
-        pixels = start_pixels(source, spec.bands, canvas)
+        spec, codec, source, canvas = self.spec, self.codec, laid.image, laid.canvas
+        metres, seen, notes = laid.depth, laid.seen, list(laid.notes)
+        pixels = start_pixels(source, spec.bands, canvas, torch.from_numpy(seen)[None, None].float())
         others = [b.name for b in source.bands if b.name not in spec.bands]
         if others:
             notes.append(f"band {', '.join(others)} stays as it was: the model paints {', '.join(spec.bands)}")
 
         pad = (0, -canvas.width % spec.multiple, 0, -canvas.height % spec.multiple)
-        water = torch.from_numpy(np.where(seen, np.nan_to_num(metres), 0).astype(np.float32))[None]
+        water = torch.from_numpy(np.where(seen & masked, metres, 0).astype(np.float32))[None]
+        seen = seen if masked else np.ones_like(seen)
         control = nn.functional.pad(encode_flood(pixels, water), pad, mode="replicate")
         made = canvas.crop(0, 0, canvas.height + pad[3], canvas.width + pad[1])
         told = Acquisition(None if "gsd" in withhold else canvas.ground_gsd or canvas.gsd, date)
@@ -165,7 +175,7 @@ class FloodPipeline(ConditionedPipeline):
         )
         painted = codec.decode(result, origin)[:, :, : canvas.height, : canvas.width].cpu()
         self.maybe_free_model_hooks()
-        alpha = torch.from_numpy(soft_edge(seen, edge))
+        alpha = torch.from_numpy(soft_edge(seen, edge))  # of a mask without a shore: 1 everywhere
         blended = (pixels + alpha * (painted - pixels)).clamp(-1, 1) / 2 + 0.5
         provenance = {
             "synthetic": True,
@@ -174,11 +184,9 @@ class FloodPipeline(ConditionedPipeline):
             "model_hash": fingerprint(self),
             "model_licence": spec.licence,
             "flood": "diffusion",
-            "image": describe(image),
-            "depth": describe(depth),
             "water_share": round(float(seen.mean()), 6),
-            "depth_max": round(float(np.nanmax(metres)), 3),
-            "objects": "heights" if heights is not None else "layout" if layout is not None else None,
+            "depth_max": round(float(metres[seen].max()), 3),
+            "objects": laid.objects,
             "prompt": prompt,
             "negative_prompt": negative_prompt,
             "acquisition": told.to_dict(),
@@ -195,24 +203,6 @@ class FloodPipeline(ConditionedPipeline):
         ]
         images = [Image.fromarray((rgb * 255).round().byte().numpy()) for rgb in _display(scenes, spec.bands)]
         return FloodOutput(images, scenes, seen, notes) if return_dict else (images, scenes)
-
-
-def _canvas(image: GeoImage, gsd: float | int | None) -> Canvas:
-    """The pixels of the image; ``gsd`` for one that has none."""
-    if image.crs is None and gsd is not None:
-        return Canvas.local(image.width, image.height, require_number(gsd, "gsd"))
-    if gsd is not None:
-        raise InputError("a gsd was given for an image that has a georeference; leave it out")
-    return Canvas.like(image)
-
-
-def _depths(depth: GeoImage | np.ndarray, canvas: Canvas) -> np.ndarray:
-    """(H, W) float32 metres on the canvas, NaN outside of what was computed."""
-    if isinstance(depth, np.ndarray):
-        flat = depth[..., 0] if depth.ndim == 3 else depth
-        depth = GeoImage(flat.astype(np.float32)[:, :, None], valid=np.isfinite(flat))
-        return depth_on(depth, Canvas.local(canvas.width, canvas.height, canvas.gsd))[0]
-    return depth_on(depth, canvas)[0]
 
 
 def _written(

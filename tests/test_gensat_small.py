@@ -51,7 +51,7 @@ def test_the_same_request_gives_the_same_bits_and_a_batch_agrees_to_a_grey_level
 
 
 def test_every_condition_changes_the_picture(pipe):
-    figures = condition_changes(pipe, count=2, confidence=None, num_inference_steps=4)
+    figures = condition_changes(pipe, count=1, confidence=None, num_inference_steps=4)
     without = set() if pipe.controlnet is not None else {"layout", "edges"}
     assert set(figures) == {*changes(), "another seed", "the same again"} - without
     assert figures["the same again"]["value"] == 0

@@ -64,17 +64,16 @@ def test_views_of_different_scenes_have_nothing_in_common(scene):
 
 
 def test_noise_on_surfaces_is_standard_normal_and_its_own_for_each_seed_and_draw(scene):
-    noise = SurfaceNoise(render(scene, standing(0, -13, width=512, height=512)), seed=3)
-    x = noise(0, 0, 64, 64, 8)
-    assert x.shape == (1, 8, 64, 64) and x.mean().abs() < 0.02 and (x.std() - 1).abs() < 0.02
-    assert torch.equal(x, noise(0, 0, 64, 64, 8)) and torch.equal(x[..., 5:9, 7:20], noise(5, 7, 4, 13, 8))
-    assert not torch.equal(x, noise(0, 0, 64, 64, 8, 1))
-    assert not torch.equal(
-        x, SurfaceNoise(render(scene, standing(0, -13, width=512, height=512)), seed=4)(0, 0, 64, 64, 8)
-    )
-    beside = noise(-8, -8, 80, 80, 8)  # windows may reach beside the view
-    assert beside[..., 8:72, 8:72].equal(x) and (beside.std() - 1).abs() < 0.02
-    assert beside.reshape(8, -1).unique(dim=1).shape[1] > 0.98 * 6400
+    view = render(scene, standing(0, -13, width=256, height=256))
+    noise = SurfaceNoise(view, seed=3)
+    x = noise(0, 0, 32, 32, 8)
+    assert x.shape == (1, 8, 32, 32) and x.mean().abs() < 0.04 and (x.std() - 1).abs() < 0.03
+    assert torch.equal(x, noise(0, 0, 32, 32, 8)) and torch.equal(x[..., 5:9, 7:20], noise(5, 7, 4, 13, 8))
+    assert not torch.equal(x, noise(0, 0, 32, 32, 8, 1))
+    assert not torch.equal(x, SurfaceNoise(view, seed=4)(0, 0, 32, 32, 8))
+    beside = noise(-8, -8, 48, 48, 8)  # windows may reach beside the view
+    assert beside[..., 8:40, 8:40].equal(x) and (beside.std() - 1).abs() < 0.03
+    assert beside.reshape(8, -1).unique(dim=1).shape[1] > 0.98 * 2304
     same = (x[0, :, :, 1:] == x[0, :, :, :-1]).all(0).float().mean()
     assert same < 0.02  # neighbours hardly ever share a cube
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gensat.cli._flood_render import render
 from gensat.cli._flood_simulate import simulate
 from gensat.cli._options import Tuples
 
@@ -12,4 +13,5 @@ def register(app: typer.Typer) -> None:
     """Adds the commands."""
     group = typer.Typer(help="Floods: simulated, and shown.", no_args_is_help=True)
     group.command(cls=Tuples)(simulate)
+    group.command()(render)
     app.add_typer(group, name="flood")

@@ -67,6 +67,7 @@ TRAININGS = (
     "splats",
     "water",
     "flood",
+    "flood_report",
     "heights",
     "street_pairs",
     "finisher",

@@ -1,0 +1,213 @@
+"""``gensat flood render``: an image of a place and the depth of its flood to an image of the flood."""
+
+from __future__ import annotations
+
+import time as clock
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gensat.cli import _options as options
+from gensat.cli._console import Screen, hush_libraries
+from gensat.errors import InputError
+
+if TYPE_CHECKING:
+    from gensat.hydro.over_image import LaidFlood
+    from gensat.types import GeoImage
+
+_STANDING, _OPTICS, _PAINT = "What stands in the water", "Style optical", "Styles diffusion and pix2pixhd"
+MODEL = "gensat-flood"
+
+
+class Style(str, Enum):
+    """How water is made."""
+
+    optical = "optical"
+    diffusion = "diffusion"
+    pix2pixhd = "pix2pixhd"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Options that say what rises above the water."""
+
+    heights: Annotated[
+        Path | None, typer.Option(help="Raster of metres above ground (DSM less DTM).", rich_help_panel=_STANDING)
+    ] = None
+    buildings: Annotated[Path | None, typer.Option(help="Or footprints with heights.", rich_help_panel=_STANDING)] = (
+        None
+    )
+    height_field: Annotated[
+        str | None, typer.Option(help="Attribute of their height, metres.", rich_help_panel=_STANDING)
+    ] = None
+    layout: Annotated[
+        Path | None,
+        typer.Option(help="Or a class map: houses count as 4 m high, trees as 8 m.", rich_help_panel=_STANDING),
+    ] = None
+    legend: Annotated[str | None, typer.Option(help="What its codes mean.", rich_help_panel=_STANDING)] = None
+
+
+@dataclass(frozen=True)
+class Optics:
+    """Options of the style optical."""
+
+    water: Annotated[
+        str, typer.Option(help="A preset (clear to mud), or g/m3 of sediment.", rich_help_panel=_OPTICS)
+    ] = "silt"
+    wind: Annotated[float, typer.Option(help="Metres per second, for waves and glint.", rich_help_panel=_OPTICS)] = 1.5
+    sun: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Degrees from true north, degrees up.", metavar="AZ EL", rich_help_panel=_OPTICS),
+    ] = None
+    cloud: Annotated[float, typer.Option(help="Cover of the sky, 0 to 1.", rich_help_panel=_OPTICS)] = 0.2
+
+
+@dataclass(frozen=True)
+class Painting:
+    """Options of the styles that a network paints."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"Flood model; default {MODEL}. pix2pixhd: a converted folder.", rich_help_panel=_PAINT),
+    ] = None
+    prompt: Annotated[str | None, typer.Option(help="Words.", rich_help_panel=_PAINT)] = None
+    negative: Annotated[str, typer.Option(help="What it should not show.", rich_help_panel=_PAINT)] = ""
+    date: Annotated[str | None, typer.Option(help="YYYY, YYYY-MM or YYYY-MM-DD.", rich_help_panel=_PAINT)] = None
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.", rich_help_panel=_PAINT)] = None
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.", rich_help_panel=_PAINT)] = None
+
+
+@options.spread
+def render(
+    image: options.Picture,
+    depth: Annotated[Path, typer.Option(help="Metres of water, 0 where dry; any CRS and resolution.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Image: .tif, .png or .jpg.", rich_help_panel=options.WRITING)
+    ],
+    *,
+    style: Annotated[Style, typer.Option(help="optical: no network; diffusion; pix2pixhd.")] = Style.diffusion,
+    gsd: options.PictureGsd = None,
+    edge: Annotated[float, typer.Option(help="Pixels over which the water sets in, inside its shore.")] = 2.0,
+    standing: Standing,
+    optics: Optics,
+    painting: Painting,
+    seed: options.Seed = None,
+    device: options.Device = "auto",
+    dtype: options.DtypeOption = options.Dtype.auto,
+    json: options.Json = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    given: options.Given,
+) -> None:
+    """Paint a computed flood into an image. Dry pixels stay as they are, and the water is exactly where the depth has it.
+
+    gensat flood render city.tif --depth flood/depth.tif --buildings houses.geojson -o flooded.tif
+
+    gensat flood render city.tif --depth flood/depth.tif --style optical --water mud --wind 4 -o flooded.tif
+    """
+    screen = Screen(quiet, json)
+    check_request(style, out, painting, given, overwrite=overwrite)
+    began = clock.perf_counter()
+    from gensat.geo.raster import open_image
+    from gensat.hydro.over_image import lay_flood
+
+    hush_libraries()
+    with screen.listening():
+        laid = lay_flood(open_image(image), str(depth), gsd=gsd, **vars(standing))
+        made = _made(style, laid, optics, painting, edge, seed, device, dtype.value, screen)
+        for note in laid.notes:
+            screen.note(f"note: {note}")
+    made.provenance.update(image=image.name, depth=depth.name)
+    made.save(out, overwrite=overwrite)
+    seconds = clock.perf_counter() - began
+    share, deepest = float(laid.seen.mean()), float(laid.depth[laid.seen].max())
+    data = {
+        "out": str(out),
+        "style": style.value,
+        "water_share": round(share, 4),
+        "depth_max": round(deepest, 3),
+        "seed": made.provenance.get("seed"),
+        "notes": list(laid.notes),
+        "seconds": round(seconds, 2),
+    }
+    screen.result(data, f"{out}  {share:.0%} under water, {deepest:.2f} m at most, {style.value} in {seconds:.1f} s")
+
+
+def check_request(style: Style, out: Path, painting: Painting, given: frozenset[str], *, overwrite: bool) -> None:
+    """Raise InputError for what can be found wrong before anything is read."""
+    from gensat.files import check_output
+    from gensat.geo.raster import image_suffix
+
+    image_suffix(out)
+    check_output(out, overwrite)
+    optics, paint = set(Optics.__dataclass_fields__), set(Painting.__dataclass_fields__)
+    foreign = {Style.optical: paint, Style.diffusion: optics, Style.pix2pixhd: optics | (paint - {"model"})}[style]
+    if wrong := sorted(foreign & given):
+        raise InputError(f"style {style.value} has no option --{wrong[0].replace('_', '-')}; leave it out")
+    if style is Style.pix2pixhd and painting.model is None:
+        raise InputError(
+            "no pix2pixHD weights are shipped; convert some (gensat models convert) and give --model FOLDER"
+        )
+
+
+def _made(
+    style: Style,
+    laid: LaidFlood,
+    optics: Optics,
+    painting: Painting,
+    edge: float,
+    seed: int | None,
+    device: str,
+    dtype: str,
+    screen: Screen,
+) -> GeoImage:
+    if style is Style.optical:
+        from gensat.geo.sun import SunPosition
+        from gensat.render.flood_optics import SUN, render_flood
+
+        water = optics.water if optics.water.replace(".", "", 1).isalpha() else float(optics.water)
+        return render_flood(
+            laid.image,
+            laid.depth,
+            laid.seen,
+            water=water,
+            wind=optics.wind,
+            sun=SUN if optics.sun is None else SunPosition(*optics.sun),
+            cloud=optics.cloud,
+            edge=edge,
+            gsd=laid.canvas.gsd if laid.image.crs is None else None,
+            seed=seed or 0,
+        )
+    import gensat
+    from gensat.pipelines.flood import PROMPT, FloodPipeline
+    from gensat.pipelines.flood_published import PublishedFloodPipeline
+
+    pipe = gensat.load(painting.model or MODEL, device=device, dtype=dtype)
+    wanted = FloodPipeline if style is Style.diffusion else PublishedFloodPipeline
+    if not isinstance(pipe, wanted):
+        raise InputError(f"{painting.model} is no model for the style {style.value}; give one, or another --style")
+    if isinstance(pipe, PublishedFloodPipeline):
+        return pipe(laid.image, laid.seen, edge=edge)
+    pipe.set_progress_bar_config(disable=True)
+    steps = painting.steps or pipe.spec.defaults.steps
+    with screen.progress(steps, "painting") as advance:
+
+        def on_step(pipe: Any, i: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
+            advance()
+            return {}
+
+        out = pipe.paint(
+            laid,
+            prompt=PROMPT if painting.prompt is None else painting.prompt,
+            negative_prompt=painting.negative,
+            date=painting.date,
+            edge=edge,
+            num_inference_steps=painting.steps,
+            guidance_scale=painting.guidance,
+            seed=seed,
+            callback_on_step_end=on_step,
+        )
+    return out.scenes[0]
