@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import math
+import os
+import time as clock
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
-from gensat.errors import InputError
+from gensat.errors import GensatError, InputError
 from gensat.hydro.boundary import Boundaries
+from gensat.hydro.checkpoint import fingerprint, load, save
 from gensat.hydro.domain import Domain
+from gensat.hydro.forcing import Forcing
+from gensat.hydro.record import Balance, FlowRun, Gauges, Peaks
 from gensat.hydro.state import State
 
 GRAVITY = 9.80665
 """Metres a second squared."""
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+_KEPT = 4  # arrays of the highest values
+_SHORTEST = 1e-7  # seconds of a step, under which a run goes nowhere
+_GLANCE = 0.25  # seconds between two calls of ``progress``
 
 
 class Solver(ABC):
@@ -56,6 +69,7 @@ class Solver(ABC):
         self.domain = domain
         self.boundaries = boundaries or Boundaries()
         self.courant = float(courant)
+        self.gravity = GRAVITY
         self.dtype = DTYPES[dtype]
         self.device = torch.device(device or "cpu")
         self.dx = float(domain.dx)
@@ -83,7 +97,8 @@ class Solver(ABC):
             batch: shape of the scenarios; default that of depth or level.
 
         Raises:
-            InputError: both are given, a depth is negative or not finite, or shapes do not fit.
+            InputError: both are given, a depth is negative or not finite, shapes do not fit, or the memory is too
+                small for a run.
         """
         if depth is not None and level is not None:
             raise InputError("both a depth and a level are given to start from; give one")
@@ -99,6 +114,7 @@ class Solver(ABC):
             raise InputError("the depth to start from is negative or not finite; give metres, 0 where it is dry")
         height, width = self.domain.shape
         batch = batch or tuple(found.shape[:-2])
+        self.require_memory(batch)
         try:
             found = found.broadcast_to(*batch, height, width)
         except RuntimeError:
@@ -113,6 +129,22 @@ class Solver(ABC):
             filled.new_zeros(*batch, height + extra, width),
             torch.zeros(batch, dtype=torch.float64, device=self.device),
         )
+
+    def require_memory(self, batch: tuple[int, ...] = ()) -> None:
+        """Checks, before a run, that it fits into the memory that is free.
+
+        Raises:
+            InputError: it does not.
+        """
+        scenarios, (height, width) = math.prod(batch), self.domain.shape
+        needed = self.memory(scenarios) + _KEPT * scenarios * height * width * torch.finfo(self.dtype).bits // 8
+        cuda = self.device.type == "cuda"
+        free = torch.cuda.mem_get_info(self.device)[0] if cuda else psutil.virtual_memory().available
+        if needed > free:
+            raise InputError(
+                f"{scenarios} x {height} x {width} cells need {needed / 2**30:.3g} GiB and {free / 2**30:.3g} are free; "
+                "give coarser cells with --gsd, a smaller extent, fewer scenarios, or --dtype float32"
+            )
 
     @abstractmethod
     def time_step(self, state: State) -> Tensor:
@@ -142,3 +174,214 @@ class Solver(ABC):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Numbers that change the result, for run.json; a checkpoint of others is not resumed."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is, for a bar: of all scenarios the slowest time, the shortest step, and the worst balance.
+
+    Args:
+        time: seconds of the flood.
+        seconds: at which it ends.
+        dt: last time step, seconds.
+        steps: so far.
+        volume: cubic metres in the domain, of all scenarios.
+        error: relative error of the balance.
+    """
+
+    time: float
+    seconds: float
+    dt: float
+    steps: int
+    volume: float
+    error: float
+
+
+def run(
+    solver: Solver,
+    state: State,
+    forcing: Forcing | None = None,
+    *,
+    seconds: float | int,
+    every: float | int | None = None,
+    on_output: Callable[[FlowRun], None] | None = None,
+    gauges: Mapping[str, tuple[int, int]] | Sequence[tuple[int, int]] | None = None,
+    peaks: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float | int = 60.0,
+    progress: Callable[[Progress], None] | None = None,
+) -> FlowRun:
+    """Runs a flood.
+
+    Each scenario takes its own time steps, as long as they are stable, and lands on every output time. Rain and inflow are
+    added before each step.
+
+    Args:
+        solver: any.
+        state: where it begins; its memory may be used.
+        forcing: what adds water.
+        seconds: of the flood, until the end.
+        every: seconds between outputs; the end is one in any case, the beginning is not.
+        on_output: called at each output time with the run as it is then. The state belongs to the run.
+        gauges: (row, column) of cells whose stage is read at the beginning and at each output.
+        peaks: whether the highest values of every cell are kept; it costs as much time as the steps.
+        checkpoint: file (``.safetensors``) to resume from if it is there, and to write every ``checkpoint_every`` seconds of
+            work, on an interrupt, and at the end. A resumed run has the bits of one that was never interrupted. It is not
+            removed.
+        checkpoint_every: seconds of work.
+        progress: called some times a second.
+
+    Returns:
+        The run at its end.
+
+    Raises:
+        InputError: times that make no sense, or a checkpoint that is damaged or of another run.
+        GensatError: the flow became unstable.
+    """
+    targets = _targets(seconds, every)
+    forcing = forcing or Forcing()
+    volume = state.volume(solver.domain.area)
+    flow = FlowRun(
+        state,
+        Balance.of(volume),
+        Peaks.of(state) if peaks else None,
+        None if gauges is None else Gauges.at(solver, gauges),
+        torch.zeros(state.batch, dtype=torch.int64, device=state.depth.device),
+    )
+    mark = None
+    if checkpoint is not None:
+        mark = fingerprint(solver, forcing, state, every, peaks, gauges)
+        load(checkpoint, mark, flow)
+    if not bool((flow.steps > 0).any()):
+        if flow.gauges is not None:
+            flow.gauges.read(solver, flow.state)
+        if flow.peaks is not None:
+            flow.peaks.look(solver, flow.state)
+    runner = _Runner(solver, forcing, flow, float(seconds), progress, checkpoint, mark, float(checkpoint_every))
+    try:
+        for target in targets:
+            if bool((flow.state.time >= target).all()):
+                continue
+            runner.go(target)
+            if flow.gauges is not None:
+                flow.gauges.read(solver, flow.state)
+            if on_output is not None:
+                runner.settle()
+                on_output(flow)
+    except KeyboardInterrupt:
+        runner.save()
+        raise
+    runner.settle()
+    runner.save()
+    return flow
+
+
+def _targets(seconds: float | int, every: float | int | None) -> list[float]:
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise InputError(f"a flood of {seconds:g} seconds is none; give a time above 0")
+    if every is None:
+        return [float(seconds)]
+    if not (math.isfinite(every) and every > 0):
+        raise InputError(f"an output every {every:g} seconds is none; give a time above 0")
+    if seconds / every > 1e6:
+        raise InputError(
+            f"outputs every {every:g} s of {seconds:g} s are more than a million; give a longer time between"
+        )
+    count = math.floor(seconds / every * (1 + 1e-12))
+    targets = [k * float(every) for k in range(1, count + 1)]
+    return targets if targets and math.isclose(targets[-1], seconds, rel_tol=1e-9) else [*targets, float(seconds)]
+
+
+class _Runner:
+    """The loop of :func:`run` between two output times."""
+
+    def __init__(
+        self,
+        solver: Solver,
+        forcing: Forcing,
+        flow: FlowRun,
+        seconds: float,
+        progress: Callable[[Progress], None] | None,
+        checkpoint: str | os.PathLike[str] | None,
+        mark: str | None,
+        checkpoint_every: float,
+    ) -> None:
+        self.solver, self.forcing, self.flow, self.seconds = solver, forcing, flow, seconds
+        self.progress, self.checkpoint, self.mark = progress, checkpoint, mark
+        self.checkpoint_every = checkpoint_every
+        rise = forcing.rise(solver.domain)
+        # Until which depth sources raise a dry cell, and how fast its waves are then: dt^3 g rise = (courant dx)^2.
+        reach = (solver.courant * solver.dx) ** 2
+        self.longest = (reach / (solver.gravity * rise)) ** (1 / 3) if rise > 0 else math.inf
+        self.began, self.seen, self.saved = (clock.monotonic(),) * 3
+        self.before = flow.wall
+
+    def go(self, target: float) -> None:
+        """Steps until every scenario is at a time."""
+        solver, flow = self.solver, self.flow
+        while True:
+            state = flow.state
+            left = target - state.time
+            if bool((left <= 0).all()):
+                return
+            dt, landed = self._step_size(state, left)
+            added = self.forcing.apply(state, solver.domain, dt)
+            flow.balance.rain += added[..., 0]
+            flow.balance.infiltrated += added[..., 1]
+            flow.balance.inflow += added[..., 2]
+            state, edges = solver.step(state, dt)
+            state.time = torch.where(landed, target, state.time)
+            flow.balance.edges += edges
+            flow.steps += dt > 0
+            flow.state = state
+            if flow.peaks is not None:
+                flow.peaks.look(solver, state)
+            now = clock.monotonic()
+            flow.wall = self.before + now - self.began
+            if self.progress is not None and now - self.seen > _GLANCE:
+                self._tell(dt)
+                self.seen = now
+            if self.checkpoint is not None and now - self.saved > self.checkpoint_every:
+                self.save()
+                self.saved = now
+
+    def settle(self) -> None:
+        """Brings the balance up to date."""
+        self.flow.balance.stored = self.flow.state.volume(self.solver.domain.area)
+
+    def save(self) -> None:
+        """Writes the checkpoint, if there is to be one."""
+        if self.checkpoint is not None and self.mark is not None:
+            self.settle()
+            save(self.checkpoint, self.mark, self.flow)
+
+    def _step_size(self, state: State, left: Tensor) -> tuple[Tensor, Tensor]:
+        """(\\*b) seconds to step, 0 for who is there already, and whether that lands on the target."""
+        longest = self.solver.time_step(state)
+        # With a = dt / longest and b = dt / self.longest, a^2 + b^3 <= 1 holds where a^2 + b^2 = 1 does.
+        longest = (longest**-2 + self.longest**-2) ** -0.5
+        there = left <= 0
+        if not bool((there | (longest > _SHORTEST)).all()):  # NaN too
+            raise GensatError(
+                f"the flow became unstable after {float(state.time.min()):.6g} s (time step {float(longest.min()):g} s); "
+                "give a smaller --courant, a Froude limit, or the swe method"
+            )
+        landed = longest >= left
+        dt = torch.where(landed, left, torch.where(2 * longest > left, left / 2, longest))
+        return torch.where(there, 0.0, dt), landed | there & (left == 0)
+
+    def _tell(self, dt: Tensor) -> None:
+        assert self.progress is not None
+        self.settle()
+        flow = self.flow
+        moving = dt[dt > 0]
+        self.progress(
+            Progress(
+                float(flow.state.time.min()),
+                self.seconds,
+                float(moving.min()) if len(moving) else 0.0,
+                int(flow.steps.max()),
+                float(flow.balance.stored.sum()),
+                float(flow.balance.relative.abs().max()),
+            )
+        )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+THIN = 1e-3
+"""Metres of flow depth from which a speed is spoken of."""
 
+
+@runtime_checkable
 class Work(Protocol):
     """What a solver keeps beside a state from step to step: buffers, which tiles are wet, the largest time step."""
 
