@@ -4,6 +4,7 @@ Weights are stored in float16; the text encoder is left out and read from its pa
 """
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..hub.spec import Defaults, ModelSpec, Signal, Value
 from ..models.autoencoder import ConvAutoencoder
 from ..models.controlnet import LayoutControlNet
 from ..models.denoiser import LatentDenoiser
+from ..pipelines.base import ConditionedPipeline
 from ..pipelines.satellite import SatellitePipeline
 
 NON_COMMERCIAL_LICENCE = "CC BY-NC-SA 4.0"
@@ -101,6 +103,14 @@ def forget_origin(folder: Path) -> None:
         config = json.loads(path.read_text())
         config.pop("_name_or_path", None)
         path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def save_shared(pipe: ConditionedPipeline, folder: Path) -> None:
+    """Save a pipeline without the components that its spec takes from another model."""
+    pipe.save_pretrained(folder)
+    for name in pipe.spec.shared:
+        shutil.rmtree(folder / name)
+    forget_origin(folder)
 
 
 def make_pipeline(

@@ -6,6 +6,8 @@ distance from the shore, at a slope that is drawn, stands in for it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +18,20 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+import gensat
+
 from ..conditioning.flood import FLOOD_CHANNELS, encode_flood
 from ..conditioning.text import load_minilm
 from ..diffusion.codec import Codec
 from ..hub.resolve import model_folder
+from ..hub.spec import Signal
 from ..models.autoencoder import ConvAutoencoder
 from ..models.controlnet import LayoutControlNet
+from ..pipelines.flood import FloodPipeline
 from ..types import Acquisition
-from .assemble import build
+from .assemble import NON_COMMERCIAL_LICENCE, build, control_signals, save_shared
 from .autoencoder import turn
-from .card import Outcome, finished
+from .card import Outcome, finished, write_card
 from .flood_pairs import FloodPair, flood_pairs
 from .latents import Bank, Entry, TextBank, encode_samples, make_dropout, told
 from .objective import flow, loss
@@ -35,6 +41,9 @@ from .sources import Sample
 
 AFTER = "2017-08-31"
 GSD = 0.4673
+GUIDANCE = 1.5
+"""Guidance scale that is written into the model."""
+
 _SLOPES = (0.005, 0.08)  # of the ground under the water: metres of depth per metre from the shore
 _EDGE = 0.1  # metres of water at the shore
 
@@ -138,11 +147,43 @@ def train(recipe: DictConfig) -> Outcome:
         )[0]
         return {"loss": loss(made, batch)}
 
-    def save(model: LayoutControlNet, folder) -> None:
-        model.save_pretrained(folder / "controlnet")
+    def save(model: LayoutControlNet, folder: Path) -> None:
+        half = LayoutControlNet.from_config(model.config).half()
+        half.load_state_dict(model.state_dict())
+        save_shared(flood_pipeline(half, recipe.core, recipe.name), folder)
 
     trainer.run(error, draw, on_save=lambda t: t.save_ema(t.out / "ema", save))
+    if trainer.main:
+        write_card(
+            trainer.out / "ema",
+            trainer,
+            title="Flood renderer",
+            summary="A ControlNet that paints open water into satellite images, where a depth says that there is some.",
+            licence=NON_COMMERCIAL_LICENCE,
+            use="gensat flood render IMAGE --depth DEPTH --style diffusion --model THIS_FOLDER -o OUT",
+            data={"pairs": len(bank.pairs), "place": "Houston, Texas, before and after the storm of August 2017"},
+        )
     return finished(trainer, trainer.out / "ema")
+
+
+def flood_pipeline(controlnet: LayoutControlNet, core: str, name: str) -> FloodPipeline:
+    """A flood renderer of a ControlNet and the satellite model it was trained on, which the spec names."""
+    pipe = gensat.load(core, device="cpu", dtype="float32")
+    signals = {k: v for k, v in pipe.spec.signals.items() if k not in control_signals()}
+    signals["water_depth"] = Signal("residuals", null="zero", spatial="canvas", component="controlnet")
+    spec = replace(
+        pipe.spec,
+        name=name,
+        pipeline="FloodPipeline",
+        licence=NON_COMMERCIAL_LICENCE,
+        description="floods in satellite images: physics says where the water is, the network what it looks like",
+        signals=signals,
+        native_size=128,
+        gsd_range=(0.2, 1.5),
+        shared=dict.fromkeys(("vae", "unet", "place_encoder", "acquisition_encoder"), core),
+        defaults=replace(pipe.spec.defaults, guidance_scale=GUIDANCE),
+    )
+    return FloodPipeline.from_pipe(pipe, controlnet=controlnet, spec=spec, text_encoder=None, tokenizer=None)
 
 
 if __name__ == "__main__":

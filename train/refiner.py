@@ -4,7 +4,6 @@ Flow matching on the latents of what a street looks like, shown the G-buffers of
 of the time latents of an earlier frame, as far as they reach: the answer's own, disturbed and with holes.
 """
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from ..hub.spec import Defaults, ModelSpec, Signal
 from ..models.denoiser import LatentDenoiser
 from ..models.finisher import Finisher
 from ..pipelines.ground import GroundPipeline
-from .assemble import forget_origin
+from .assemble import save_shared
 from .card import Outcome, finished, write_card
 from .objective import flow, loss
 from .pair_bank import PairBank, load_vae
@@ -79,10 +78,7 @@ def train(recipe: DictConfig) -> Outcome:
         pipe = GroundPipeline(
             vae, model, finisher, FlowMatchEulerDiscreteScheduler(), spec=replace(spec, shared=shared)
         )
-        pipe.save_pretrained(folder)
-        for name in shared:
-            shutil.rmtree(folder / name)
-        forget_origin(folder)
+        save_shared(pipe, folder)
 
     trainer.run(error, draw, on_save=lambda t: t.save_ema(t.out / "ema", save))
     if trainer.main:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time as clock
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,12 +16,7 @@ from gensat.cli import _options as options
 from gensat.cli._console import Screen, hush_libraries
 from gensat.errors import InputError
 
-if TYPE_CHECKING:
-    from gensat.hydro.over_image import LaidFlood
-    from gensat.types import GeoImage
-
 _STANDING, _OPTICS, _PAINT = "What stands in the water", "Style optical", "Styles diffusion and pix2pixhd"
-MODEL = "gensat-flood"
 
 
 class Style(str, Enum):
@@ -71,7 +68,7 @@ class Painting:
 
     model: Annotated[
         str | None,
-        typer.Option(help=f"Flood model; default {MODEL}. pix2pixhd: a converted folder.", rich_help_panel=_PAINT),
+        typer.Option(help="Flood model; default gensat-flood. pix2pixhd: a converted folder.", rich_help_panel=_PAINT),
     ] = None
     prompt: Annotated[str | None, typer.Option(help="Words.", rich_help_panel=_PAINT)] = None
     negative: Annotated[str, typer.Option(help="What it should not show.", rich_help_panel=_PAINT)] = ""
@@ -111,13 +108,21 @@ def render(
     screen = Screen(quiet, json)
     check_request(style, out, painting, given, overwrite=overwrite)
     began = clock.perf_counter()
+    import gensat
     from gensat.geo.raster import open_image
     from gensat.hydro.over_image import lay_flood
+    from gensat.pipelines.flood_styles import MODEL, picture_flood
 
     hush_libraries()
     with screen.listening():
         laid = lay_flood(open_image(image), str(depth), gsd=gsd, **vars(standing))
-        made = _made(style, laid, optics, painting, edge, seed, device, dtype.value, screen)
+        pipe = None
+        if style is not Style.optical:
+            pipe = gensat.load(painting.model or MODEL, device=device, dtype=dtype.value)
+            pipe.set_progress_bar_config(disable=True)
+        steps = 1 if pipe is None else pipe.spec.defaults.steps
+        with _painting(painting, steps, screen) if style is Style.diffusion else nullcontext({}) as told:
+            made = picture_flood(laid, style.value, pipe=pipe, edge=edge, seed=seed, optics=vars(optics), painting=told)
         for note in laid.notes:
             screen.note(f"note: {note}")
     made.provenance.update(image=image.name, depth=depth.name)
@@ -153,61 +158,21 @@ def check_request(style: Style, out: Path, painting: Painting, given: frozenset[
         )
 
 
-def _made(
-    style: Style,
-    laid: LaidFlood,
-    optics: Optics,
-    painting: Painting,
-    edge: float,
-    seed: int | None,
-    device: str,
-    dtype: str,
-    screen: Screen,
-) -> GeoImage:
-    if style is Style.optical:
-        from gensat.geo.sun import SunPosition
-        from gensat.render.flood_optics import SUN, render_flood
-
-        water = optics.water if optics.water.replace(".", "", 1).isalpha() else float(optics.water)
-        return render_flood(
-            laid.image,
-            laid.depth,
-            laid.seen,
-            water=water,
-            wind=optics.wind,
-            sun=SUN if optics.sun is None else SunPosition(*optics.sun),
-            cloud=optics.cloud,
-            edge=edge,
-            gsd=laid.canvas.gsd if laid.image.crs is None else None,
-            seed=seed or 0,
-        )
-    import gensat
-    from gensat.pipelines.flood import PROMPT, FloodPipeline
-    from gensat.pipelines.flood_published import PublishedFloodPipeline
-
-    pipe = gensat.load(painting.model or MODEL, device=device, dtype=dtype)
-    wanted = FloodPipeline if style is Style.diffusion else PublishedFloodPipeline
-    if not isinstance(pipe, wanted):
-        raise InputError(f"{painting.model} is no model for the style {style.value}; give one, or another --style")
-    if isinstance(pipe, PublishedFloodPipeline):
-        return pipe(laid.image, laid.seen, edge=edge)
-    pipe.set_progress_bar_config(disable=True)
-    steps = painting.steps or pipe.spec.defaults.steps
-    with screen.progress(steps, "painting") as advance:
+@contextmanager
+def _painting(painting: Painting, steps: int, screen: Screen) -> Iterator[dict[str, Any]]:
+    """What a diffusion model is told, with a bar that follows its steps."""
+    with screen.progress(painting.steps or steps, "painting") as advance:
 
         def on_step(pipe: Any, i: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
             advance()
             return {}
 
-        out = pipe.paint(
-            laid,
-            prompt=PROMPT if painting.prompt is None else painting.prompt,
-            negative_prompt=painting.negative,
-            date=painting.date,
-            edge=edge,
-            num_inference_steps=painting.steps,
-            guidance_scale=painting.guidance,
-            seed=seed,
-            callback_on_step_end=on_step,
-        )
-    return out.scenes[0]
+        told = {"prompt": painting.prompt} if painting.prompt is not None else {}
+        yield {
+            **told,
+            "negative_prompt": painting.negative,
+            "date": painting.date,
+            "num_inference_steps": painting.steps,
+            "guidance_scale": painting.guidance,
+            "callback_on_step_end": on_step,
+        }

@@ -153,7 +153,7 @@ class GensatExportScene(OutputNode):
                 "format": ([".glb", ".obj", ".ply", ".las", ".splats.ply", ".tif"], {"default": ".glb"}),
                 **prefix("gensat/scene"),
             },
-            "optional": {"facades": _facades(), "seed": whole(0, 0, MAX_SEED)},
+            "optional": {"facades": _facades(), "seed": whole(0, 0, MAX_SEED, control_after_generate=True)},
         }
 
     def save(
