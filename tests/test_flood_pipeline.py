@@ -186,3 +186,10 @@ def test_channels_say_what_is_known_of_each_pixel() -> None:
         encode_flood(before, depth - 1)
     with pytest.raises(InputError, match="differ in size"):
         encode_flood(before, depth[:, :8])
+
+
+def test_without_the_mask_the_whole_picture_is_the_models_own(pipe: FloodPipeline) -> None:
+    before = scene()
+    made = [pipe(before, depth, seed=1, masked=False).scenes[0].array for depth in (water(), water()[::-1].copy())]
+    assert np.array_equal(*made)
+    assert (made[0] != before.array).any(-1).mean() > 0.95

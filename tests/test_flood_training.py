@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from scipy import ndimage
 from toys import toy_vae
 
@@ -11,6 +12,7 @@ from gensat.diffusion.codec import Codec
 from gensat.geo.legend import OTHER_GROUND, UNKNOWN, WATER
 from gensat.train.flood import FloodBank, guessed_depth
 from gensat.train.flood_pairs import FARTHEST, FloodPair, correlation, find_shifts, shifted
+from gensat.train.flood_report import chosen, cut, laid, table
 from gensat.train.water import PAINT, painted, shown
 from gensat.train.water_masks import SMALLEST, WaterReader, cleaned, crossvalidate, pair_features, scores
 from gensat.types import Place
@@ -155,3 +157,37 @@ def test_batches_show_the_same_ground_in_every_part() -> None:
     again = bank.draw(np.random.default_rng(1), 5)[1]
     assert all(torch.equal(v, again[name]) for name, v in made.items())
     assert all("flooded" in " ".join(e.captions) for e in entries)
+
+
+def test_the_report_takes_the_middle_and_lays_exactly_the_mask() -> None:
+    one = pair(9, (-6, 9))
+    recipe = OmegaConf.create({"size": 96, "share": [0.03, 0.97], "count": None})
+    assert chosen([one, pair(8, (0, 40))], recipe) == [one]  # of the other too little is known
+    assert chosen([one], OmegaConf.create({"size": 96, "share": [0.6, 0.97], "count": None})) == []
+    flood = laid(one, 96)
+    assert np.array_equal(flood.seen, cut(one.water, one, 96)) and flood.image.array.shape == (96, 96, 3)
+    assert np.array_equal(flood.image.array, cut(one.before, one, 96)) and not flood.notes
+    assert (flood.depth[flood.seen] >= 0.1).all()
+
+
+def test_the_table_says_each_renderer_with_its_intervals() -> None:
+    one = {"value": 0.5, "interval": [0.4, 0.6]}
+    made = table({"optical": {name: one for name in ("IoU", "ELPD", "FVPS(ELPD)", "Frechet-64")}})
+    assert made.splitlines()[0].startswith("| | IoU |") and "| optical | 0.500 [0.400, 0.600] |" in made
+    assert "0.5 [0.4, 0.6] |" in made.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_pairs_masks_renderer_and_judge_are_trained_from_the_data(tmp_path) -> None:
+    import gensat
+    from gensat.train.flood import train as train_flood
+    from gensat.train.recipe import load_recipe
+    from gensat.train.water import train as train_water
+
+    shared = [f"data.cache={tmp_path / 'cache'}", "steps=2", "minutes=null", "batch=2", "warmup=1", "precision=no"]
+    made = train_flood(load_recipe("flood", [*shared, f"out={tmp_path / 'flood'}"]))
+    pipe = gensat.load(made.weights)
+    assert pipe.spec.shared["unet"] == "gensat-small" and not (made.weights / "unet").exists()
+    judge = train_water(load_recipe("water", [*shared, f"out={tmp_path / 'water'}"]))
+    assert (judge.weights / "report.json").is_file()

@@ -88,15 +88,16 @@ def lay_flood(
         notes.append(f"{outside:.0%} of the image lie outside the depth and stay dry")
     above = classes = None
     if heights is not None:
-        where = own if isinstance(heights, np.ndarray) else canvas
-        laid = HeightMap.of(_raster(heights, "heights"), name="heights").on(where, "the heights", nearest=True)
+        where, unit = (own, "m") if isinstance(heights, np.ndarray) else (canvas, None)
+        found = HeightMap.of(_raster(heights, "heights"), unit=unit, name="heights")
+        laid = found.on(where, "the heights", nearest=True)
         above = laid.heights
         notes += [note for note in laid.notes if "datum" not in note]  # a difference of heights has none
     elif buildings is not None:
-        found = read_buildings(buildings, canvas, height=height_field)
-        shapes = zip(found.footprints, found.heights.tolist(), strict=True)
+        houses = read_buildings(buildings, canvas, height=height_field)
+        shapes = zip(houses.footprints, houses.heights.tolist(), strict=True)
         above = rasterize(shapes, (canvas.height, canvas.width), transform=canvas.transform, dtype="float32")
-        notes += found.notes
+        notes += houses.notes
     elif layout is not None:
         classes = load_layout(layout, canvas, legend=legend).class_map
     else:
