@@ -6,6 +6,7 @@ import typer
 
 from gensat.cli._flood_render import render
 from gensat.cli._flood_simulate import simulate
+from gensat.cli._flood_view import view
 from gensat.cli._options import Tuples
 
 
@@ -14,4 +15,5 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Floods: simulated, and shown.", no_args_is_help=True)
     group.command(cls=Tuples)(simulate)
     group.command()(render)
+    group.command()(view)
     app.add_typer(group, name="flood")

@@ -171,8 +171,8 @@ def _sample(
     return hits, surfels, rgb.reshape(*rays.shape, 3)
 
 
-def surfels_of(scene: Scene, camera: AnyCamera, rays: Rays, hits: Hits) -> Surfels:
-    """Everything that is known of hits (n), none of which is sky."""
+def surfels_of(scene: Scene, camera: AnyCamera | float | int, rays: Rays, hits: Hits) -> Surfels:
+    """Everything that is known of hits (n), none of which is sky; instead of a camera, radians between neighbouring rays."""
     points = rays.at(hits.t)
     x, y, z = points.unbind(dim=1)
     uv = torch.stack([x, y], dim=1)
@@ -197,8 +197,10 @@ def surfels_of(scene: Scene, camera: AnyCamera, rays: Rays, hits: Hits) -> Surfe
     )  # fmt: skip
 
 
-def _angle(camera: AnyCamera) -> float:
+def _angle(camera: AnyCamera | float | int) -> float:
     """Radians between neighbouring rays in the middle of the picture."""
+    if isinstance(camera, float | int):
+        return float(camera)
     return 1 / camera.fx if isinstance(camera, Camera) else 2 * math.pi / camera.width
 
 
