@@ -145,6 +145,43 @@ def test_rain_from_a_hyetograph_and_a_hydrograph(dem):
     assert record(dem / "river")["balance_m3"]["inflow"] == pytest.approx(360, rel=1e-9)
 
 
+def test_gauges_roughness_by_area_and_an_inflow_over_a_disc(dem):
+    corners = [[GRID.c + x, GRID.f - y] for x, y in ((0, 0), (150, 0), (150, 240), (0, 240))]
+    (dem / "smooth.csv").write_text("\n".join(f"{x},{y}" for x, y in corners))
+    (dem / "points.csv").write_text(
+        f"x, y, ID\n{GRID.c + 15}, {GRID.f - 125}, upper\n{GRID.c + 205}, {GRID.f - 125}, lower\n"
+    )
+    words = ("--roughness", 0.05, "--roughness", "smooth.csv=0.02", "--inflow-radius", 15, "--gauges", "points.csv")
+    assert simulate(*MOVING, *words, "--every", 1, "-o", "out/") == 0
+    rows = np.loadtxt(dem / "out" / "gauges.csv", delimiter=",", skiprows=1)
+    assert (dem / "out" / "gauges.csv").read_text().startswith("seconds,upper,lower\n") and rows[:, 0].tolist() == [
+        0,
+        60,
+        120,
+        180,
+    ]
+    bed = Domain.open("dem.tif").bed
+    end = GeoImage.open(dem / "out" / "depth_end.tif").array[:, :, 0]
+    np.testing.assert_allclose(rows[-1, 1:], [bed[12, 1] + end[12, 1], bed[12, 20] + end[12, 20]], atol=1e-3)
+    assert record(dem / "out")["inflow_radius"] == 15
+    assert simulate(*MOVING, "-o", "rough/", "--roughness", 0.05) == 0
+    depth = [GeoImage.open(dem / folder / "depth_end.tif").array for folder in ("out", "rough")]
+    assert not np.array_equal(*depth)
+    assert simulate(*MOVING, "--roughness", 0.05, "--roughness", 0.04, "-o", "no/") == 2
+    assert simulate(*MOVING, "--roughness", "smooth.csv=high", "-o", "no/") == 2
+    (dem / "points.csv").write_text("x,y\n0,0\n")
+    assert simulate(*MOVING, "--gauges", "points.csv", "-o", "no/") == 2
+
+
+def test_the_full_equations_run_too(dem):
+    assert simulate(*MOVING, "--method", "swe", "-o", "out/", "--json") == 0
+    kept = record(dem / "out")
+    assert kept["solver"]["solver"] == "swe" and abs(kept["balance_m3"]["relative_error"]) < 1e-10
+    assert simulate(*MOVING, "-o", "inertial/") == 0  # slow water: the two agree
+    full, local = (GeoImage.open(dem / folder / "depth.tif").array for folder in ("out", "inertial"))
+    assert np.abs(full - local).max() < 0.15 and np.abs(full - local).mean() < 0.02
+
+
 def test_swift_water_is_sent_to_swe(dem, capsys):
     steep = (np.linspace(40, 0, 30)[None] * np.ones((24, 1))).astype(np.float32)
     GeoImage(steep, ["elevation"], UTM, GRID).save(dem / "dem.tif", overwrite=True)

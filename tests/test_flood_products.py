@@ -36,7 +36,15 @@ def flood(domain):
     arrival = np.where(depth > 0, 60 * domain.bed + 60, np.nan)
     end = depth * 0.5
     return FloodProducts(
-        domain, depth, end, arrival, speed, depth * (speed + 0.5), None, 0.05, {"method": "inertial", "rain": [1, 2]}
+        domain,
+        depth,
+        end,
+        arrival,
+        speed,
+        depth * (speed + 0.5),
+        wet=0.05,
+        facts={"method": "inertial", "rain": [1, 2]},
+        gauges=([0.0, 60.0], {"a": [1.0, 1.25]}),
     )
 
 
@@ -72,6 +80,7 @@ def test_gdal_reads_what_was_computed(flood, domain, tmp_path):
     assert said["seconds"] == 1.5 and said["notes"] == ["a note"] and said["method"] == "inertial"
     assert said["volume_m3"] == pytest.approx(flood.depth[flood.extent].sum(dtype=float) * 100, abs=1e-3)
     assert sum(said["hazard_km2"].values()) == pytest.approx(said["flooded_km2"])
+    assert (tmp_path / "out" / "gauges.csv").read_text() == "seconds,a\n0,1.0000\n60,1.2500\n"
     assert set(said["files"]) == set(flood.names) - {"run.json"}
     assert Image.open(tmp_path / "out" / "preview.png").size[0] >= 360
 

@@ -92,6 +92,9 @@ class Water:
             rich_help_panel=_WATER,
         ),
     ] = ()  # type: ignore[assignment]
+    inflow_radius: Annotated[
+        float, typer.Option(help="Metres of the disc over which each comes in; 0: one cell.", rich_help_panel=_WATER)
+    ] = 0.0
     hydrograph: Annotated[
         Path | None, typer.Option(help="csv of time and m3/s, for the inflows.", rich_help_panel=_WATER)
     ] = None
@@ -101,6 +104,13 @@ class Water:
             help="Edges of the DEM: N=open, S=2.5 (level), E=tide.csv; closed if not given.", rich_help_panel=_WATER
         ),
     ] = ()  # type: ignore[assignment]
+    gauges: Annotated[
+        Path | None,
+        typer.Option(
+            help="Points (csv of lon, lat or x, y; or vectors) whose level is kept, at every --every.",
+            rich_help_panel=_WATER,
+        ),
+    ] = None
     source: Annotated[
         list[Any],
         typer.Option(
@@ -158,11 +168,13 @@ class Ground:
         float, typer.Option(help="Metres of buildings without a height.", rich_help_panel=_GROUND)
     ] = 3.0
     roughness: Annotated[
-        str | None,
+        list[str],
         typer.Option(
-            help="Manning's n: a number, a raster of it, land cover, or polygons with n.", rich_help_panel=_GROUND
+            help="Manning's n: a number, a raster of it, land cover, or polygons with n; then AREA=N for n in a polygon (vector file, "
+            "or csv of corners); repeatable.",
+            rich_help_panel=_GROUND,
         ),
-    ] = None
+    ] = ()  # type: ignore[assignment]
     legend: Annotated[
         str | None,
         typer.Option(help="Of the land cover: nlcd, worldcover, corine ... or a file.", rich_help_panel=_GROUND),
@@ -191,15 +203,26 @@ class Ground:
         """The terrain."""
         from gensat.hydro.domain import Domain
 
-        return Domain.open(
+        whole = [text for text in self.roughness if "=" not in text]
+        areas = [text.rpartition("=") for text in self.roughness if "=" in text]
+        if len(whole) > 1:
+            raise InputError(
+                f"roughness is given as {' and '.join(whole)}; give one for everywhere, and AREA=N for areas"
+            )
+        parts = [(area, _manning(n, area)) for area, _, n in areas]
+        made = Domain.open(
             dem, crs=self.crs, unit=self.unit, gsd=self.gsd, extent=self.extent, buildings=self.buildings,
-            building_height=self.building_height, roughness=_number(self.roughness), legend=self.legend, void_share=self.voids,
+            building_height=self.building_height, roughness=_number(whole[0]) if whole else None, legend=self.legend,
+            void_share=self.voids,
         )  # fmt: skip
+        for area, n in parts:
+            made = made.roughened(made.polygon(area), n)
+        return made
 
     def require_plain(self) -> None:
         """Raise InputError for what a DEM in blocks cannot have."""
         for name in ("buildings", "roughness", "extent", "gsd", "crs"):
-            if getattr(self, name) is not None:
+            if getattr(self, name) not in (None, [], ()):
                 raise InputError(f"--{name} is for DEMs that fit into memory; leave it out, or --block")
 
 
@@ -242,11 +265,20 @@ def scenario(water: Water, solving: Solving) -> Scenario:
     return Scenario(
         level=_number(water.level), surge=water.surge, surge_column=water.surge_column, surge_unit=water.surge_unit,
         surge_method=water.surge_method.value, datum_offset=water.datum_offset, rain=water.rain, hyetograph=water.hyetograph,
-        hours=water.hours, rain_hours=water.rain_hours, curve_number=water.curve_number, inflows=_tuples(water.inflow),
-        hydrograph=water.hydrograph, boundaries=tuple(water.boundary),
+        hours=water.hours, rain_hours=water.rain_hours, curve_number=water.curve_number, inflows=_tuples(water.inflow), inflow_radius=water.inflow_radius,
+        hydrograph=water.hydrograph, boundaries=tuple(water.boundary), gauges=water.gauges,
         method=None if solving.method is None else solving.method.value, sources=_tuples(water.source), sea=water.sea,
         neighbours=solving.neighbours, channel_km2=solving.channel, wet=solving.wet, dtype=solving.dtype.value,
     )  # fmt: skip
+
+
+def _manning(text: str, area: str) -> float:
+    n = _number(text)
+    if not isinstance(n, float):
+        raise InputError(
+            f"roughness {area}={text} is not understood; give a file and Manning's n, as in roads.geojson=0.02"
+        )
+    return n
 
 
 def _number(text: str | None) -> float | str | None:

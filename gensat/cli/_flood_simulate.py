@@ -111,7 +111,7 @@ def check_request(
         raise InputError("only a stage that is one number can rise; leave --animation out")
     if ensemble is not None and every is not None:
         raise InputError("depths are kept of one flood, not of an ensemble; leave --every or --ensemble out")
-    names = file_names(dynamic=scenario.moves, ensemble=ensemble is not None)
+    names = file_names(dynamic=scenario.moves, ensemble=ensemble is not None, gauges=scenario.gauges is not None)
     names += [f"animation.{animation}"] if animation is not None else []
     check_folder(out, names, overwrite=overwrite)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from gensat.errors import OutputError
 from gensat.files import atomic_write, check_output, write_bytes
 from gensat.geo.crs import crs_text, to_lonlat
 from gensat.hydro.domain import Domain
+from gensat.hydro.gauges import gauges_csv
 from gensat.hydro.picture import DepthPicture
 from gensat.types import Band, GeoImage
 
@@ -29,7 +30,7 @@ FD2321: caution; danger for some, children; for most; for all)."""
 
 STATIC = ("depth.tif", "wse.tif", "extent.tif", "extent.geojson", "preview.png")
 DYNAMIC = ("depth_end.tif", "arrival.tif", "velocity.tif", "hazard.tif")
-RECORD = "run.json"
+GAUGES, RECORD = "gauges.csv", "run.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ class FloodProducts:
         velocity: (h, w) largest speed in metres a second; or None.
         hazard: (h, w) largest d (v + 0.5) in square metres a second; or None.
         probability: (h, w) share of an ensemble in which a cell is wet, 0 to 1; or None.
+        gauges: seconds, and the level in metres at them of each gauge; or None.
         wet: metres from which a cell counts as part of the extent; 0: every cell with water.
         facts: how the flood came to be, for the tags of every raster; JSON-like values.
         notes: what the user should know; sentences without a full stop.
@@ -57,6 +59,7 @@ class FloodProducts:
     velocity: Float[np.ndarray, "h w"] | None = None
     hazard: Float[np.ndarray, "h w"] | None = None
     probability: Float[np.ndarray, "h w"] | None = None
+    gauges: tuple[Sequence[float], Mapping[str, Sequence[float]]] | None = None
     wet: float | int = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -166,6 +169,7 @@ class FloodProducts:
             dynamic=self.depth_end is not None,
             ensemble=self.probability is not None,
             placed=self.domain.crs is not None,
+            gauges=self.gauges is not None,
         )
 
     def save(
@@ -200,6 +204,9 @@ class FloodProducts:
         if "extent.geojson" in self.names:
             write_bytes(folder / "extent.geojson", json.dumps(self.polygons()).encode(), overwrite)
             files.append(folder / "extent.geojson")
+        if self.gauges is not None:
+            write_bytes(folder / GAUGES, gauges_csv(*self.gauges), overwrite)
+            files.append(folder / GAUGES)
         with atomic_write(folder / "preview.png", overwrite) as part:
             Image.fromarray(self.preview(text)).save(part)
         files.append(folder / "preview.png")
@@ -235,11 +242,12 @@ class FloodProducts:
         return GeoImage(made.array, [Band(name, unit=unit)], made.crs, made.transform, valid, None, made.provenance)
 
 
-def file_names(*, dynamic: bool, ensemble: bool = False, placed: bool = True) -> list[str]:
+def file_names(*, dynamic: bool, ensemble: bool = False, placed: bool = True, gauges: bool = False) -> list[str]:
     """The files of a folder, known before anything is computed."""
     return [
         *(name for name in STATIC if placed or name != "extent.geojson"),
         *(DYNAMIC if dynamic else ()),
         *(("probability.tif",) if ensemble else ()),
+        *((GAUGES,) if gauges else ()),
         RECORD,
     ]

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gensat.errors import InputError
+from gensat.geo.crs import pixel_to_world
 from gensat.hydro.bathtub import bathtub, find_sources, require_neighbours
 from gensat.hydro.domain import Domain
+from gensat.hydro.gauges import read_gauges
 from gensat.hydro.products import FloodProducts
 from gensat.hydro.sea import Sea, level_on
 from gensat.hydro.surge import Surge
@@ -55,8 +57,10 @@ class Scenario:
         rain_hours: of the rain; as long as the flood if not given.
         curve_number: SCS curve number, for infiltration.
         inflows: (lon, lat, cubic metres a second).
+        inflow_radius: metres of the disc around each over which it comes in; 0: its cell.
         hydrograph: csv of time and m3/s, shared by the inflows in proportion to their discharge.
         boundaries: as ``N=open``, ``S=2.5``, ``E=tide.csv``; closed unless given.
+        gauges: file of points whose level is kept, as of :func:`gensat.hydro.gauges.read_gauges`.
         method: one of ``METHODS``; bathtub for a level or surge, inertial for rain and inflow.
         sources: (lon, lat) from which the water of a bathtub comes; of hand, where its rivers begin.
         sea: file of the sea, as of :class:`gensat.hydro.sea.Sea`.
@@ -82,8 +86,10 @@ class Scenario:
     rain_hours: float | int | None = None
     curve_number: float | int | None = None
     inflows: Sequence[tuple[float, float, float]] = ()
+    inflow_radius: float | int = 0.0
     hydrograph: str | os.PathLike[str] | None = None
     boundaries: Sequence[str] = ()
+    gauges: str | os.PathLike[str] | None = None
     method: str | None = None
     sources: Sequence[tuple[float, float]] = ()
     sea: str | os.PathLike[str] | None = None
@@ -106,6 +112,7 @@ class Scenario:
             ("hours", self.hours, 0),
             ("rain hours", self.rain_hours, 0),
             ("wet", self.wet, -1e-9),
+            ("inflow radius", self.inflow_radius, -1e-9),
         ):
             if value is not None and not (math.isfinite(value) and value > low):
                 raise InputError(f"{name} {value:g} cannot be; give a number above 0")
@@ -139,6 +146,8 @@ class Scenario:
                     f"--from and --sea are for bathtub, and --from for hand; leave them out with --method {method}"
                 )
             return
+        if self.gauges is not None:
+            raise InputError(f"gauges read water that moves; leave them out with {method}, or take inertial or swe")
         if rains or stages or self.boundaries:
             raise InputError(
                 f"rain and boundaries need water that moves; take --method inertial or swe instead of {method}"
@@ -188,11 +197,20 @@ class Scenario:
         found: dict[str, Any] = {"method": self.chosen}
         for name in (
             "level", "surge", "surge_column", "surge_unit", "rain", "hyetograph", "hours", "rain_hours", "curve_number", "hydrograph", "sea",
+            "gauges",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None:
-                is_file = isinstance(value, os.PathLike) or name in ("surge", "hyetograph", "hydrograph", "sea")
+                is_file = isinstance(value, os.PathLike) or name in (
+                    "surge",
+                    "hyetograph",
+                    "hydrograph",
+                    "sea",
+                    "gauges",
+                )
                 found[name] = Path(value).name if is_file else value
+        if self.inflow_radius:
+            found["inflow_radius"] = float(self.inflow_radius)
         if self.datum_offset:
             found["datum_offset"] = float(self.datum_offset)
         for name in ("inflows", "boundaries", "sources"):
@@ -239,8 +257,9 @@ def simulate(
         assert on_output is not None
         on_output(float(flow.state.time), flow.state.depth.cpu().numpy())
 
+    gauges = None if scenario.gauges is None else read_gauges(scenario.gauges, domain)
     flow = run(
-        solver, solver.start(), forcing, seconds=seconds, every=every,
+        solver, solver.start(), forcing, seconds=seconds, every=every, gauges=gauges,
         on_output=None if on_output is None else output, checkpoint=checkpoint, progress=progress,
     )  # fmt: skip
     return _products(domain, scenario, solver, flow, seconds)
@@ -328,7 +347,14 @@ def solver_of(domain: Domain, scenario: Scenario) -> tuple[Solver, Forcing, floa
     for lon, lat, flow in scenario.inflows:
         share = flow / total if total > 0 else 1 / len(scenario.inflows)
         discharge = Series.of(float(flow)) if hydrograph is None else hydrograph.map(partial(mul, share))
-        inflows.append(Inflow.at(domain, lon, lat, discharge))
+        if scenario.inflow_radius:
+            row, column = domain.cell_at_lonlat(lon, lat)
+            x, y = (float(v) for v in pixel_to_world(domain.canvas.transform, column + 0.5, row + 0.5))
+            disc = domain.disc(x, y, scenario.inflow_radius)
+            where = f"{scenario.inflow_radius:g} m around lon {lon:g} lat {lat:g}"
+            inflows.append(Inflow.over(domain, disc, discharge, where))
+        else:
+            inflows.append(Inflow.at(domain, lon, lat, discharge))
     how: dict[str, Any] = {"dtype": scenario.dtype, "device": scenario.device}
     solver: Solver
     if scenario.chosen == "inertial":
@@ -387,6 +413,15 @@ def _products(
     }
     made = FloodProducts(
         domain, peaks.depth.cpu().numpy(), flow.state.depth.cpu().numpy(), np.where(np.isfinite(arrival), arrival, np.nan),
-        peaks.speed.cpu().numpy(), peaks.hazard.cpu().numpy(), None, scenario.threshold, scenario.facts(), tuple(notes),
+        peaks.speed.cpu().numpy(), peaks.hazard.cpu().numpy(), gauges=_levels(flow), wet=scenario.threshold,
+        facts=scenario.facts(), notes=tuple(notes),
     )  # fmt: skip
     return made, more
+
+
+def _levels(flow: FlowRun) -> tuple[list[float], dict[str, list[float]]] | None:
+    """Seconds, and the level of each gauge."""
+    if flow.gauges is None:
+        return None
+    columns = zip(*(row.tolist() for row in flow.gauges.level), strict=True)
+    return flow.gauges.times, dict(zip(flow.gauges.names, map(list, columns), strict=True))
