@@ -14,8 +14,8 @@ import numpy as np
 from scipy.integrate import quad, solve_ivp
 from scipy.optimize import brentq
 
-GRAVITY = 9.81
-"""m/s2, as the solvers take it."""
+GRAVITY = 9.80665
+"""m/s2, as :data:`gensat.hydro.solver.GRAVITY`."""
 
 Values = np.ndarray | float | int
 Pair = tuple[np.ndarray, np.ndarray]
