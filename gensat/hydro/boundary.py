@@ -16,7 +16,7 @@ from gensat.hydro.series import Series
 SIDES = ("north", "east", "south", "west")
 """The order of everything that is said per side, such as volumes (\\*b, 4)."""
 
-_REST_OF = {side[0]: side for side in SIDES} | {side: side for side in SIDES}
+_BY_NAME = {side[0]: side for side in SIDES} | {side: side for side in SIDES}
 _LOWEST, _HIGHEST = -500.0, 9000.0
 
 
@@ -76,21 +76,27 @@ class Boundaries:
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Boundaries:
-        """Reads ``N=open``, ``west=closed``, ``S=2.5`` (a level in metres), ``E=tide.csv`` (time, level), ``all=open``.
+        """Reads ``N=open``, ``west=closed``, ``S=2.5`` (a level in metres), ``E=tide.csv`` (time, level), ``all=open`` (the sides
+        that are not named).
 
         Raises:
             InputError: another side or kind, a side that is given twice, or a file that cannot be read.
         """
         found: dict[str, Side] = {}
+        rest = CLOSED
         for text in texts:
             name, _, value = text.partition("=")
             name, value = name.strip().lower(), value.strip()
-            if name != "all" and name not in _REST_OF:
+            if name == "all":
+                rest = _side(text, value)
+                continue
+            if name not in _BY_NAME:
                 raise InputError(f"boundary {text!r} names no side; give N, E, S, W or all, as in N=open")
-            for side in SIDES if name == "all" else (_REST_OF[name],):
-                if side in found and name != "all":
-                    raise InputError(f"boundary {side} is given twice; give it once")
-                found.setdefault(side, _side(text, value))
+            side = _BY_NAME[name]
+            if side in found:
+                raise InputError(f"boundary {side} is given twice; give it once")
+            found[side] = _side(text, value)
+        found = {side: rest for side in SIDES} | found
         return cls(**found)
 
     @property

@@ -215,7 +215,8 @@ class Domain:
         """The grid as a canvas."""
         height, width = self.shape
         if self.crs is None or self.transform is None:
-            return Canvas.local(width, height, self.dx)
+            local = Canvas.local(width, height, self.dx)
+            return replace(local, transform=self.transform or local.transform)
         return Canvas(width, height, self.transform.a, self.crs, self.transform)
 
     @property
@@ -305,7 +306,8 @@ class Domain:
             InputError: it lies outside the domain.
         """
         column, row = (float(v) for v in pixel_to_world(~self.canvas.transform, x, y))
-        r, c = math.floor(row), math.floor(column)
+        known = math.isfinite(row) and math.isfinite(column)
+        r, c = (math.floor(row), math.floor(column)) if known else (-1, -1)
         if not (0 <= r < self.shape[0] and 0 <= c < self.shape[1]) or not self.exists[r, c]:
             raise InputError(f"point ({x:g}, {y:g}) lies outside the domain {self._box()}; give one in it")
         return r, c

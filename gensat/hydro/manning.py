@@ -203,7 +203,7 @@ def _of_values(image: GeoImage, canvas: Canvas, name: str, background: float | i
     notes = (
         [f"{name} says nothing of {missing:.3g} percent of the domain, where n is {background:g}"] if missing else []
     )
-    return np.where(known, n, background).astype(np.float64), notes
+    return np.round(np.where(known, n, background).astype(np.float64), 6), notes  # float32 has no 0.15
 
 
 def _of_polygons(path: Path, canvas: Canvas, background: float | int) -> tuple[np.ndarray, list[str]] | None:

@@ -55,7 +55,7 @@ class Tiles:
         flat = moving.reshape(-1, height, width).numpy()
         padded = np.zeros((len(flat), rows * size[0], columns * size[1]), dtype=bool)
         padded[:, :height, :width] = flat
-        now: np.ndarray = padded.reshape(-1, rows, size[0], columns, size[1]).any((2, 4))
+        now = padded.reshape(-1, rows, size[0], columns, size[1]).any((2, 4))
         rim = np.zeros((rows, columns), dtype=bool)
         north, east, south, west = always
         rim[0] |= north
@@ -63,7 +63,8 @@ class Tiles:
         rim[:, 0] |= west
         rim[:, -1] |= east
         spare = (torch.zeros_like(state.depth), torch.zeros_like(state.x), torch.zeros_like(state.y))
-        return cls((height, width), size, np.asarray(now), np.zeros_like(now), rim, spare)
+        flags = np.asarray(now)
+        return cls((height, width), size, flags, np.zeros_like(flags), rim, spare)
 
     def touch(self, cells: Tensor | None) -> None:
         """Water was added to (k) flat cells, or anywhere (None)."""
