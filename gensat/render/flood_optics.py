@@ -22,10 +22,9 @@ from scipy import ndimage
 
 from gensat import __version__
 from gensat.errors import InputError, require_number
-from gensat.geo.canvas import Canvas
 from gensat.geo.sun import SunPosition
 from gensat.hydro.open_water import soft_edge
-from gensat.render.radiometry import Encoding, Radiometry
+from gensat.render.radiometry import Encoding, Radiometry, ground_metres
 from gensat.render.streets.noise import fractal
 from gensat.render.water_optics import Water, above_water, fresnel
 from gensat.render.waves import Waves
@@ -69,6 +68,7 @@ def render_flood(
     encoding: Encoding | None = None,
     gsd: float | int | None = None,
     seed: int = 0,
+    reading: Radiometry | None = None,
 ) -> GeoImage:
     """An image with the flood in it. Pixels that are not ``seen`` stay as they were, bit for bit, as do bands of emitted light.
 
@@ -86,6 +86,7 @@ def render_flood(
         wavelengths, encoding: see :meth:`gensat.render.radiometry.Radiometry.of`.
         gsd: metres per pixel of an image without a georeference (default 0.5), for waves and streaks.
         seed: of waves and streaks, which are tied to the place.
+        reading: of the image, where its exposure is known better than from its land; ``wavelengths`` and ``encoding`` are in it then.
 
     Raises:
         InputError: sizes that differ, no pixel seen, a depth that is not known or below 0, or values that cannot be.
@@ -109,10 +110,11 @@ def render_flood(
             f"the sun is {sun.elevation:g} degrees high; nothing is seen from above at night, give more than 0"
         )
     what = Water.named(water)
-    reading = Radiometry.of(image, wavelengths=wavelengths, encoding=encoding, dry=~seen)
+    if reading is None:
+        reading = Radiometry.of(image, wavelengths=wavelengths, encoding=encoding, dry=~seen)
     nm, ground = reading.nanometres, reading.reflectance()
     metres = np.where(seen, depth, 0.0)[seen].astype(np.float64)
-    x, y, pixel = _metres(image, gsd)
+    x, y, pixel = ground_metres(image, gsd)
     x, y = x[seen], y[seen]
 
     amount: np.ndarray | float = 1.0
@@ -215,15 +217,3 @@ def _mirrored(
     tilt = 1 / (1 + float((need**2).sum()))  # cos^2 of the facet's tilt
     glint = math.pi * chance * float(fresnel(math.sqrt((1 + up) / 2))) / (4 * up * tilt**2)
     return sky + (1 - cloud) * glint[:, None].clip(0, 3)
-
-
-def _metres(image: GeoImage, gsd: float | int | None) -> tuple[np.ndarray, np.ndarray, float]:
-    """Coordinates of pixel centres in metres (of the map, so that streaks and waves of neighbouring images meet), and the size of one."""
-    canvas = Canvas.like(image)
-    rows, columns = np.mgrid[: image.height, : image.width] + 0.5
-    pixel = image.gsd or (0.5 if gsd is None else require_number(gsd, "gsd"))
-    if canvas.crs is None or image.transform is None:
-        return columns * pixel, -rows * pixel, float(pixel)
-    step = pixel / abs(image.transform.a)  # metres per unit, for CRSs in degrees as well
-    x, y = image.transform @ (columns, rows)
-    return x * step, y * pixel / abs(image.transform.e), float(pixel)

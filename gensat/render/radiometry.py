@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 
-from gensat.errors import InputError
+from gensat.errors import InputError, require_number
 from gensat.render.light import decode_srgb, encode_srgb
 from gensat.render.water_optics import NANOMETRES
 from gensat.types import GeoImage
@@ -59,6 +59,7 @@ class Radiometry:
         wavelengths: Sequence[float | int] | None = None,
         encoding: Encoding | None = None,
         dry: Bool[np.ndarray, "h w"] | None = None,
+        bright: float | int | None = None,
     ) -> Radiometry:
         """Reads an image.
 
@@ -68,6 +69,7 @@ class Radiometry:
             encoding: by default "srgb" for pictures (8-bit or floats in 0 to 1, of gray or red, green and blue), "reflectance" for
                 bands with a scale whose values lie in 0 to 2, else "linear".
             dry: pixels that are land, which the exposure is measured on; default all valid ones.
+            bright: mean reflectance of those pixels, where it is known that they are something else than land, such as ice.
 
         Raises:
             InputError: a band of which nobody says which light it shows, or nothing valid to measure on.
@@ -103,6 +105,8 @@ class Radiometry:
         for name, part in _parts(nanometres).items():
             if part.any():
                 gain[part] = max(float((linear - air)[:, part].mean()) / LAND[name], 1e-6)
+        if bright is not None:
+            return cls(image, channels, nanometres, encoding, linear.mean(0).clip(1e-6) / float(bright), 0 * air)
         if encoding == "srgb":
             gain = np.sqrt(gain * _USUAL)
         return cls(image, channels, nanometres, encoding, gain, air)
@@ -164,3 +168,21 @@ def _lengths(image: GeoImage, wavelengths: Sequence[float | int] | None) -> list
             )
         lengths.append(NANOMETRES.get(role, float("nan")))
     return lengths
+
+
+def ground_metres(
+    image: GeoImage, gsd: float | int | None = None
+) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"], float]:
+    """x and y of pixel centres in metres of the map, so that what is drawn by them meets at the edges of images, and the size of a pixel.
+
+    Args:
+        image: any GeoImage.
+        gsd: metres per pixel of one without a georeference; 0.5 if not given.
+    """
+    rows, columns = np.mgrid[: image.height, : image.width] + 0.5
+    pixel = image.gsd or (0.5 if gsd is None else require_number(gsd, "gsd"))
+    if image.crs is None or image.transform is None:
+        return columns * pixel, -rows * pixel, float(pixel)
+    step = pixel / abs(image.transform.a)  # metres per unit, for CRSs in degrees as well
+    x, y = image.transform @ (columns, rows)
+    return x * step, y * pixel / abs(image.transform.e), float(pixel)
