@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gensat.errors import InputError
-from gensat.geo.crs import pixel_to_world
+from gensat.geo.crs import from_lonlat
 from gensat.hydro.bathtub import bathtub, find_sources, require_neighbours
 from gensat.hydro.domain import Domain
 from gensat.hydro.gauges import read_gauges
@@ -348,8 +348,9 @@ def solver_of(domain: Domain, scenario: Scenario) -> tuple[Solver, Forcing, floa
         share = flow / total if total > 0 else 1 / len(scenario.inflows)
         discharge = Series.of(float(flow)) if hydrograph is None else hydrograph.map(partial(mul, share))
         if scenario.inflow_radius:
-            row, column = domain.cell_at_lonlat(lon, lat)
-            x, y = (float(v) for v in pixel_to_world(domain.canvas.transform, column + 0.5, row + 0.5))
+            domain.cell_at_lonlat(lon, lat)  # on the domain
+            assert domain.crs is not None
+            x, y = (float(v) for v in from_lonlat(domain.crs, lon, lat))
             disc = domain.disc(x, y, scenario.inflow_radius)
             where = f"{scenario.inflow_radius:g} m around lon {lon:g} lat {lat:g}"
             inflows.append(Inflow.over(domain, disc, discharge, where))
