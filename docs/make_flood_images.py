@@ -18,7 +18,8 @@ from gensat.hydro.ensembles import Ensemble, probability
 from gensat.hydro.inertial import LocalInertial
 from gensat.hydro.picture import DepthPicture
 from gensat.hydro.resample import depth_on
-from gensat.hydro.simulate import Scenario
+from gensat.hydro.scenario import Scenario
+from gensat.hydro.shallow import ShallowWater
 from gensat.hydro.solver import run
 from gensat.types import GeoImage
 
@@ -93,7 +94,7 @@ def merewether(data: Path) -> None:
 
     place = place_of(data / "rasters" / "merewether")
     panels = []
-    for name, kind in (("local inertial", LocalInertial),):
+    for name, kind in (("local inertial", LocalInertial), ("full shallow water", ShallowWater)):
         solver = kind(place.domain, place.boundaries)
         flow = run(solver, solver.start(), place.forcing, seconds=SECONDS, gauges=place.points)
         assert flow.gauges is not None and flow.peaks is not None

@@ -11,7 +11,7 @@ from gensat.cli import run
 from gensat.hydro.bathtub import bathtub, find_sources
 from gensat.hydro.domain import Domain
 from gensat.hydro.ensembles import Ensemble, probability
-from gensat.hydro.simulate import Scenario
+from gensat.hydro.scenario import Scenario
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "floods.md").read_text()

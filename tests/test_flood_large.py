@@ -17,7 +17,8 @@ from gensat.errors import InputError
 from gensat.geo.crs import to_lonlat
 from gensat.hydro.bathtub import bathtub, find_sources
 from gensat.hydro.domain import Domain
-from gensat.hydro.large import LargeDem, flood_large
+from gensat.hydro.large import flood_large
+from gensat.hydro.large_dem import LargeDem
 from gensat.hydro.sea import Sea, level_on
 from gensat.hydro.surge import Surge
 
@@ -107,6 +108,7 @@ def test_feet_and_voids_are_counted(tmp_path):
         said = flood_large(dem, tmp_path / "out", 1.0)
     notes = " ".join(said["notes"])
     assert "in ft and was converted" in notes and "20 cells of dem.tif are voids" in notes
+    assert "20 cells of dem.tif hold a nodata value that is not declared" in notes  # once, in however many passes
     assert said["vertical_datum"] == "unknown"
     with (
         LargeDem.open(path, unit="ft", side=64) as dem,
@@ -137,7 +139,8 @@ def test_what_is_wrong_is_said_before_anything_is_written(tmp_path):
 MEMORY = """
 import sys
 from pathlib import Path
-from gensat.hydro.large import LargeDem, flood_large
+from gensat.hydro.large import flood_large
+from gensat.hydro.large_dem import LargeDem
 def peak(): return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
 with LargeDem.open(sys.argv[1], side=256) as dem:
     dem.read(dem.blocks.window(0, 0))

@@ -8,6 +8,7 @@ import pytest
 from affine import Affine
 from conftest import DATA
 from pyproj import CRS
+from rasterio.windows import Window
 from test_bathtub import by_queue
 
 from gensat import GeoImage
@@ -15,7 +16,9 @@ from gensat.errors import InputError
 from gensat.geo.crs import to_lonlat
 from gensat.hydro.domain import Domain
 from gensat.hydro.ensembles import Ensemble, probability
-from gensat.hydro.simulate import Scenario, simulate
+from gensat.hydro.scenario import Scenario
+from gensat.hydro.sea import Sea
+from gensat.hydro.simulate import simulate
 
 UTM = CRS.from_epsg(31985)
 GRID = Affine(10, 0, 290_000, 0, -10, 9_120_000)
@@ -69,6 +72,32 @@ def test_a_sea_that_has_no_heights_floods_its_coast(tmp_path):
     GeoImage(sea, ["sea"], UTM, GRID).save(tmp_path / "sea.tif")
     made, _ = simulate(domain, Scenario(level=2.0, sea=tmp_path / "sea.tif"))
     assert made.extent.sum() == 40 * 5 and domain.exists.sum() == 40 * 45
+
+
+def test_a_sea_in_degrees_is_the_same_sea(tmp_path):
+    domain = coast(tmp_path)
+    west, south, east, north = domain.canvas.lonlat_bounds
+    step = (east - west) / 240
+    columns = int((east - west) / step) + 8
+    mask = np.zeros((int((north - south) / step) + 8, columns), np.uint8)
+    edge = lonlat(20, 44)[0] + (lonlat(20, 45)[0] - lonlat(20, 44)[0]) / 2
+    mask[:, int((edge - west) / step) + 4 :] = 7
+    GeoImage(mask, ["sea"], 4326, Affine(step, 0, west - 4 * step, 0, -step, north + 4 * step)).save(
+        tmp_path / "sea.tif"
+    )
+    cells = Sea(tmp_path / "sea.tif", domain.canvas).cells()
+    expected = np.zeros((40, 60), bool)
+    expected[:, 45:] = True
+    assert (cells != expected).mean() < 0.02 and (cells != expected)[:, :44].sum() == 0 == (~cells[:, 46:]).sum()
+    part = Sea(tmp_path / "sea.tif", domain.canvas).cells(Window(40, 7, 11, 9))
+    np.testing.assert_array_equal(part, cells[7:16, 40:51])
+    with pytest.raises(InputError, match="no mask of the sea"):
+        Sea(write_bands(tmp_path), domain.canvas)
+
+
+def write_bands(tmp_path):
+    GeoImage(np.zeros((4, 4, 3), np.uint8), crs=UTM, transform=GRID).save(tmp_path / "rgb.tif")
+    return tmp_path / "rgb.tif"
 
 
 def test_a_stage_above_the_river(tmp_path):

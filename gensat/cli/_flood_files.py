@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from gensat.hydro.domain import Domain
     from gensat.hydro.products import FloodProducts
-    from gensat.hydro.simulate import Scenario
+    from gensat.hydro.scenario import Scenario
 
 STEPS = "steps"
 _RISING = 40  # frames of a rising level

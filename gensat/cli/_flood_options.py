@@ -16,7 +16,7 @@ from gensat.errors import InputError
 if TYPE_CHECKING:
     from gensat.hydro.domain import Domain
     from gensat.hydro.ensembles import Ensemble
-    from gensat.hydro.simulate import Scenario
+    from gensat.hydro.scenario import Scenario
 
 _WATER, _METHOD, _GROUND, _ENSEMBLE = "Water", "Method", "Ground", "Ensemble"
 
@@ -260,7 +260,7 @@ class Uncertainty:
 
 def scenario(water: Water, solving: Solving) -> Scenario:
     """What floods the place, checked."""
-    from gensat.hydro.simulate import Scenario
+    from gensat.hydro.scenario import Scenario
 
     return Scenario(
         level=_number(water.level), surge=water.surge, surge_column=water.surge_column, surge_unit=water.surge_unit,

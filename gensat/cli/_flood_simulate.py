@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gensat.hydro.domain import Domain
     from gensat.hydro.ensembles import Ensemble
     from gensat.hydro.products import FloodProducts
-    from gensat.hydro.simulate import Scenario
+    from gensat.hydro.scenario import Scenario
     from gensat.hydro.solver import Progress
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -181,7 +181,8 @@ def _large(
 
     from gensat.geo.crs import from_lonlat, pixel_to_world
     from gensat.hydro.blocks import BLOCK
-    from gensat.hydro.large import LargeDem, flood_large
+    from gensat.hydro.large import flood_large
+    from gensat.hydro.large_dem import LargeDem
     from gensat.hydro.surge import Surge
 
     level = scenario.water()

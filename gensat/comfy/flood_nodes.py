@@ -65,7 +65,8 @@ class GensatFloodSimulate(Node):
         import torch
 
         from gensat.hydro.domain import Domain
-        from gensat.hydro.simulate import Scenario, simulate
+        from gensat.hydro.scenario import Scenario
+        from gensat.hydro.simulate import simulate
 
         stage = host.number_or_file(level)
         scenario = Scenario(

@@ -22,7 +22,8 @@ from gensat.errors import InputError
 from gensat.hydro.bathtub import bathtub, spill_level
 from gensat.hydro.domain import Domain
 from gensat.hydro.products import FloodProducts
-from gensat.hydro.simulate import Scenario, ground_level, simulate
+from gensat.hydro.scenario import Scenario
+from gensat.hydro.simulate import ground_level, simulate
 
 _MOST = 10_000
 _PADDING = 4.0  # correlation lengths that the torus of the FFT is longer than the grid
