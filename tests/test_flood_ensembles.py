@@ -9,7 +9,7 @@ from scipy.stats import norm
 from gensat.errors import InputError
 from gensat.hydro.domain import Domain
 from gensat.hydro.ensembles import Ensemble, probability
-from gensat.hydro.simulate import Scenario
+from gensat.hydro.scenario import Scenario
 
 
 def test_errors_have_their_spread_and_reach():
@@ -66,6 +66,19 @@ def test_an_error_of_the_dem_that_reaches_far_is_one_of_the_level():
     assert ((rough.probability > 0.02) & (rough.probability < 0.98)).sum() > 0
     deep, high = domain.bed < -0.6, domain.bed > 3.2
     assert rough.probability[deep].min() > 0.9 and rough.probability[high].max() < 0.05
+
+
+def test_rain_over_terrains_that_may_be():
+    """A hollow that rain fills: sure in its middle, less so at its rim, never on the slopes."""
+    rows, columns = np.mgrid[:15, :15]
+    domain = Domain.flat(15, 15, 10.0, bed=0.1 * np.hypot(rows - 7, columns - 7), manning=0.03)
+    ensemble = Ensemble(members=4, dem_error=0.05, correlation=30.0, seed=3)
+    rain = Scenario(rain=400.0, hours=0.15)
+    made, _ = probability(domain, rain, ensemble)
+    again, _ = probability(domain, rain, ensemble)
+    np.testing.assert_array_equal(made.probability, again.probability)
+    assert made.probability[7, 7] == 1 and made.probability[[0, 0, -1, -1], [0, -1, 0, -1]].max() == 0
+    assert ((made.probability > 0) & (made.probability < 1)).any()
 
 
 def test_what_is_kept_and_what_is_refused():
