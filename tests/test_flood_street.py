@@ -15,7 +15,7 @@ from gensat.cli import run
 from gensat.errors import InputError
 from gensat.geo.classes import BUILDING, ROAD, WATER
 from gensat.render.cameras import Camera, Panorama
-from gensat.render.flood_scene import Staff, canvas_of, depth_at, flooded, receded, require_above
+from gensat.render.flood_scene import Staff, canvas_of, depth_at, filled, flooded, receded, require_above
 from gensat.render.flood_view import read_staff, rising
 from gensat.render.frame import SceneFrame
 from gensat.render.gbuffers import render
@@ -151,6 +151,16 @@ def test_a_depth_raster_of_another_grid_and_crs_floods_the_same_place():
         flooded(scene, elsewhere)
     with pytest.raises(InputError, match="no open ground"):
         flooded(scene, GeoImage(np.zeros_like(coarse.array), crs="EPSG:4326", transform=coarse.transform))
+
+
+def test_level_water_is_in_the_heights_of_the_terrain():
+    scene = canyon(slope=0.05)  # local z of 0 is 12.5 m above the datum
+    wet = filled(scene, 12.7)
+    for y in (-15.0, 0.0, 3.0):
+        assert depth_at(wet, 0.0, y) == pytest.approx(max(0.0, 0.2 - 0.05 * y), abs=1e-4)
+    assert depth_at(wet, 0.0, 10.0) == 0
+    with pytest.raises(InputError, match=r"below all open ground, which begins at 11\.0"):
+        filled(scene, 5)
 
 
 def test_a_mirror_shows_what_stands_above_it():
@@ -318,6 +328,7 @@ def test_the_command_makes_a_folder(place, capsys):
         (["--water", "beer"], "no water 'beer'"),
         (["--wind", "80"], "wind"),
         (["--staff", "2"], "--gauge"),
+        (["--level", "2"], "--depth FILE of a computed flood, or --level"),
         (["--samples", "20"], "--samples"),
         (["--frames", "1"], "--frames"),
         (["-o", "x.tif"], "end it with .png"),

@@ -76,7 +76,6 @@ class Viewing:
 @options.spread
 def view(
     image: options.Picture,
-    depth: Annotated[Path, typer.Option(help="Depth raster of the flood: metres, 0 is dry, any CRS and resolution.")],
     at: Annotated[
         tuple[float, float],
         typer.Option(help="Where to stand, degrees; metres from the centre without a georeference.", metavar="LON LAT"),
@@ -90,6 +89,19 @@ def view(
             rich_help_panel=options.WRITING,
         ),
     ],
+    depth: Annotated[
+        Path | None,
+        typer.Option(
+            help="Depth raster of the flood: metres, 0 is dry, any CRS and resolution.", rich_help_panel=_WATER
+        ),
+    ] = None,
+    level: Annotated[
+        float | None,
+        typer.Option(
+            help="Instead: metres in the heights of the terrain; all that is lower is under water.",
+            rich_help_panel=_WATER,
+        ),
+    ] = None,
     frames: Annotated[int, typer.Option(help="Of the rising water.")] = 48,
     fps: Annotated[float, typer.Option(help="Frames a second.")] = 12.0,
     *,
@@ -122,6 +134,8 @@ def view(
         )
     else:
         check_output(path, overwrite)
+    if (depth is None) == (level is None):
+        raise InputError("give --depth FILE of a computed flood, or --level METRES of level water")
     if frames < 2 or not 0 < fps <= 120:
         raise InputError(
             f"{frames} frames at {fps:g} a second do not rise; give --frames of 2 or more and --fps up to 120"
@@ -132,7 +146,7 @@ def view(
     from gensat.diffusion.precision import choose
     from gensat.geo.raster import open_image
     from gensat.render.export.place import place_of
-    from gensat.render.flood_scene import Staff, depth_at, flooded, require_above
+    from gensat.render.flood_scene import Staff, depth_at, filled, flooded, require_above
     from gensat.render.flood_view import before_and_after, read_staff, rising
     from gensat.render.gbuffers import render
     from gensat.render.video import save_video
@@ -148,7 +162,7 @@ def view(
         return where if dry.frame.crs is None else tuple(float(v) for v in dry.frame.local(*where))  # type: ignore[return-value]
 
     position = dry.stand(at if dry.frame.crs is None else Place(*at), viewing.eye)
-    scene = flooded(dry, open_image(depth))
+    scene = filled(dry, level) if depth is None else flooded(dry, open_image(depth))  # type: ignore[arg-type]
     staff = None if flood.gauge is None else Staff(*local(flood.gauge), 3.0 if flood.staff is None else flood.staff)
     if staff is not None:
         scene = staff.into(scene)
@@ -203,6 +217,7 @@ def view(
         asked = {
             "image": image,
             "depth": depth,
+            "level": level,
             "at": at,
             "frames": frames,
             "fps": fps,

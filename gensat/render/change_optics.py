@@ -17,7 +17,7 @@ from gensat import __version__
 from gensat.errors import InputError, require_number
 from gensat.hydro.open_water import soft_edge
 from gensat.render.flood_optics import render_flood
-from gensat.render.radiometry import Encoding, Radiometry, ground_metres
+from gensat.render.radiometry import Encoding, Radiometry, ground_metres, open_light
 from gensat.render.streets.noise import fractal, hashed
 from gensat.types import GeoImage
 
@@ -35,6 +35,9 @@ CHAR = (
 
 ICE = 0.65
 """Mean reflectance of sea ice under snow that begins to melt, by which images of it are read."""
+
+RELIEF = 0.25
+"""Light that is left where the image lies in the shadow of mountains and houses; what is painted there stays in it."""
 
 ASH = 0.4
 """Reflectance of white ash at all wavelengths."""
@@ -86,6 +89,7 @@ def burn(
     pattern = before[mask] / np.maximum(before[mask].mean(0), 1e-3)
     white = (float(ash) * share**2)[:, None]
     burnt = (1 - white) * char * (0.75 + 0.25 * pattern.clip(0, 3)) + white * ASH
+    burnt = burnt * open_light(before, reading.nanometres, mask, left=RELIEF)[mask][:, None]
     after = before.copy()
     after[mask] = before[mask] * (1 - share[:, None]) + burnt * share[:, None]
     told: dict[str, Any] = {"change": "burn", "burnt_share": round(float(share.mean()), 4)}
@@ -163,8 +167,8 @@ def _cracks(x: np.ndarray, y: np.ndarray, size: float | int, seed: int) -> np.nd
     bx = x + bend * 2 * strewn(x, y, ((size, 1.0),), seed + 31)
     by = y + bend * 2 * strewn(x, y, ((size, 1.0),), seed + 32)
     column, row = np.floor(bx / size).astype(np.int64), np.floor(by / size).astype(np.int64)
-    for down in (-1, 0, 1):
-        for over in (-1, 0, 1):
+    for down in range(-2, 3):
+        for over in range(-2, 3):
             c, r = torch.from_numpy(column + over), torch.from_numpy(row + down)
             jx, jy = (hashed(c, r, seed * 8 + k).double().numpy() for k in (4, 5))
             away = np.hypot(bx - (c.numpy() + jx) * size, by - (r.numpy() + jy) * size)

@@ -24,7 +24,7 @@ from gensat import __version__
 from gensat.errors import InputError, require_number
 from gensat.geo.sun import SunPosition
 from gensat.hydro.open_water import soft_edge
-from gensat.render.radiometry import Encoding, Radiometry, ground_metres
+from gensat.render.radiometry import Encoding, Radiometry, ground_metres, open_light
 from gensat.render.streets.noise import fractal
 from gensat.render.water_optics import Water, above_water, fresnel
 from gensat.render.waves import Waves
@@ -81,7 +81,8 @@ def render_flood(
         sun: direction to it; what the image's own shadows say is for the user to know.
         cloud: cover of the sky, 0 to 1: clouds are mirrored, and hide the sun's glint.
         edge: pixels over which the water sets in, inside its shore.
-        shadows: whether what is dark and not green close to what rises out of the water counts as its shadow, which lies on the water too.
+        shadows: whether what is dark and not green, within 14 m of something that stands in the water and rises out of it (it has a depth but is
+            not ``seen``), counts as its shadow, which lies on the water too.
         streaks: how unevenly sediment is spread, as a share; 0 is even.
         wavelengths, encoding: see :meth:`gensat.render.radiometry.Radiometry.of`.
         gsd: metres per pixel of an image without a georeference (default 0.5), for waves and streaks.
@@ -126,7 +127,9 @@ def render_flood(
     kept = np.exp(-what.attenuation(nm, sun.elevation) * metres[:, None])
     body = deep + (_wet(ground[seen]) - deep) * kept
     if shadows:
-        light = _light(ground, nm, seen, pixel)[seen]
+        stands = ~seen & (np.nan_to_num(depth) > 0)
+        away = ndimage.distance_transform_edt(~stands) * pixel if stands.any() else np.full(seen.shape, np.inf)
+        light = open_light(ground, nm, seen, ((_CAST - away) / (0.5 * _CAST)).clip(0, 1), _SHADE)[seen]
         # What the bottom shows is in its own shadow already.
         body = deep * light[:, None] + (_wet(ground[seen]) - deep * light[:, None]) * kept
     surface = body + _mirrored(x, y, nm, sun, wind, float(cloud), pixel, seed)
@@ -168,25 +171,6 @@ def _deep(what: Water, nm: np.ndarray, amount: np.ndarray | float) -> np.ndarray
     levels = np.exp(np.linspace(math.log(float(np.min(amount))), math.log(float(np.max(amount))) + 1e-9, 17))
     table = np.stack([Water(float(what.sediment) * float(k), what.dissolved).reflectance(nm) for k in levels])
     return np.stack([np.interp(amount, levels, column) for column in table.T], 1)
-
-
-def _light(ground: np.ndarray, nm: np.ndarray, seen: np.ndarray, pixel: float) -> np.ndarray:
-    """(H, W) share of the light that falls on the water: 1 in the open, ``_SHADE`` in full shadow.
-
-    A shadow is what is dark and not green in the image, within ``_CAST`` metres of something that rises out of the water.
-    """
-    visible = nm <= 690
-    bright = ground[:, :, visible if visible.any() else slice(None)].mean(2)
-    bright = np.nan_to_num(bright, nan=1.0)
-    middle = float(np.median(bright[seen]))
-    dark = ((0.6 * middle - bright) / (0.3 * max(middle, 1e-6))).clip(0, 1)
-    for plant, other in ((560.0, 650.0), (840.0, 650.0)):
-        if plant in nm and other in nm:
-            green, red = (ground[:, :, int(np.flatnonzero(nm == v)[0])] for v in (plant, other))
-            dark = dark * ((1.35 - np.nan_to_num(green / np.maximum(red, 1e-3))) / 0.2).clip(0, 1)
-    away = ndimage.distance_transform_edt(seen) * pixel if not seen.all() else np.full(seen.shape, np.inf)
-    dark = dark * ((_CAST - away) / (0.5 * _CAST)).clip(0, 1)
-    return ndimage.gaussian_filter(1 - (1 - _SHADE) * dark, 0.7)
 
 
 def _mirrored(

@@ -73,6 +73,31 @@ def flooded(scene: Scene, depth: GeoImage) -> Scene:
     return replace(scene, water=torch.from_numpy(level).to(scene.image), provenance=provenance)
 
 
+def filled(scene: Scene, level: float | int) -> Scene:
+    """The scene with level water, as high as ``level`` in the heights of its terrain: all that is lower is under water, connected or not.
+
+    For water that has to find its way give a computed depth to :func:`flooded`.
+
+    Raises:
+        InputError: no open ground of the scene is that low, or the scene has none.
+    """
+    z = require_number(level, "level") - float(scene.frame.origin[2])
+    ground = _ground(scene, *scene.grid.centres())
+    under = (ground < z) & ~scene.blocked().numpy()
+    if not under.any():
+        lowest = float(np.nanmin(ground)) + float(scene.frame.origin[2])
+        raise InputError(
+            f"a level of {level:g} m is below all open ground, which begins at {lowest:.2f} m; give a higher one"
+        )
+    provenance = {
+        **scene.provenance,
+        "flood_level": float(level),
+        "flood_depth_max": round(float(z - ground[under].min()), 3),
+        "flood_share": round(float(under.mean()), 5),
+    }
+    return replace(scene, water=torch.full_like(scene.image[..., 0], z), provenance=provenance)
+
+
 def _ground(scene: Scene, x: Tensor, y: Tensor) -> np.ndarray:
     """Local z of the terrain at points, float64; NaN where there is none."""
     at = (v.to(scene.terrain.heights.device, torch.float64) for v in (x, y))

@@ -14,9 +14,9 @@ from scipy import ndimage
 
 from gensat.errors import InputError, require_number
 from gensat.geo.sun import SunPosition
-from gensat.render.change_optics import checked_mask, mean_ratio, remade, strewn
+from gensat.render.change_optics import RELIEF, checked_mask, mean_ratio, remade, strewn
 from gensat.render.flood_optics import SUN
-from gensat.render.radiometry import Encoding, Radiometry, ground_metres
+from gensat.render.radiometry import Encoding, Radiometry, ground_metres, open_light
 from gensat.render.streets.noise import hashed
 from gensat.types import GeoImage
 
@@ -99,12 +99,13 @@ def reforest(
         rows, columns = mask.shape
         return values.reshape(rows, finer, columns, finer).mean((1, 3))
 
+    relief = open_light(before, reading.nanometres, mask, left=RELIEF)
     after = before.copy()
     covered = mean(crown.astype(np.float64))
     lit_crown, lit_ground = mean(crown * sunny * tone), mean(~crown * sunny)
     dim_crown = mean(crown * (1 - sunny) * tone)
     for i, (leaf, dark) in enumerate(zip(leaves, left, strict=True)):
-        trees = leaf * (lit_crown + dark * dim_crown)
+        trees = leaf * (lit_crown + dark * dim_crown) * relief
         floor = before[:, :, i] * (lit_ground + dark * (1 - covered - lit_ground))
         after[:, :, i] = trees + floor
     touched = mask & ((covered > 0) | (lit_ground < 1))

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
+from scipy import ndimage
 
 from gensat.errors import InputError, require_number
 from gensat.render.light import decode_srgb, encode_srgb
@@ -26,7 +27,10 @@ LAND = {"visible": 0.17, "nir": 0.27, "swir": 0.22}
 _VISIBLE, _NEAR = 690.0, 1300.0  # nanometres at which visible light and near infrared end
 _DARKEST = 0.5  # percentile of a band that shows the air alone
 _USUAL = 0.75  # linear display value of reflectance 1 in aerial pictures of towns and fields
-_AIR = 0.3  # of the mean, which the air alone gives at most
+_AIR = {
+    "srgb": 0.3,
+    "linear": 0.8,
+}  # of the mean, which the air alone gives at most; pictures had it taken off, most of it
 _THERMAL = ("mwir", "lwir", "tir")
 
 Encoding = Literal["srgb", "linear", "reflectance"]
@@ -100,7 +104,7 @@ class Radiometry:
             return first
         every = first._linear()
         linear = every[on]
-        air = np.minimum(np.percentile(every[valid], _DARKEST, axis=0), _AIR * linear.mean(axis=0))
+        air = np.minimum(np.percentile(every[valid], _DARKEST, axis=0), _AIR[encoding] * linear.mean(axis=0))
         gain = np.empty(len(channels))
         for name, part in _parts(nanometres).items():
             if part.any():
@@ -186,3 +190,30 @@ def ground_metres(
     step = pixel / abs(image.transform.a)  # metres per unit, for CRSs in degrees as well
     x, y = image.transform @ (columns, rows)
     return x * step, y * pixel / abs(image.transform.e), float(pixel)
+
+
+def open_light(
+    reflectance: Float[np.ndarray, "h w b"],
+    nanometres: Float[np.ndarray, " b"],
+    where: Bool[np.ndarray, "h w"],
+    likely: Float[np.ndarray, "h w"] | float | int = 1.0,
+    left: float | int = 0.4,
+) -> Float[np.ndarray, "h w"]:
+    """Share of open light on each pixel as the image shows it: 1, and down to ``left`` where it is much darker than most of ``where`` and not green.
+
+    Args:
+        reflectance: of an image, as :meth:`Radiometry.reflectance` gives it.
+        nanometres: of its bands.
+        where: pixels whose median is taken as bright.
+        likely: 0 to 1, how far something may lie in shadow at all.
+        left: light in full shadow.
+    """
+    visible = nanometres <= _VISIBLE
+    bright = np.nan_to_num(reflectance[:, :, visible if visible.any() else slice(None)].mean(2), nan=1.0)
+    middle = float(np.median(bright[where]))
+    dark = ((0.6 * middle - bright) / (0.3 * max(middle, 1e-6))).clip(0, 1) * likely
+    for plant, other in ((560.0, 650.0), (840.0, 650.0)):
+        if plant in nanometres and other in nanometres:
+            green, red = (reflectance[:, :, int(np.flatnonzero(nanometres == v)[0])] for v in (plant, other))
+            dark = dark * ((1.35 - np.nan_to_num(green / np.maximum(red, 1e-3))) / 0.2).clip(0, 1)
+    return ndimage.gaussian_filter(1 - (1 - left) * dark, 0.7)
