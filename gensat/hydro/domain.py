@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 WALL = 1e4
 """Metres that cells outside the domain stand above its highest cell: solvers see a wall that no water passes."""
 
+_BEYOND = "have no height and are outside, behind walls"
 _COARSER = 1.5  # source cells per cell from which their mean counts, not the bilinear value
 
 
@@ -149,9 +150,7 @@ class Domain:
             dx = ground_sampling_distance(place, transform, *bed.shape) or transform.a
         exists = np.isfinite(bed)
         if not exists.all():
-            notes.append(
-                f"{int((~exists).sum())} cells of {name} along its edge have no height and are outside, behind walls"
-            )
+            notes.append(f"{int((~exists).sum())} cells of {name} along its edge {_BEYOND}")
         bed = np.where(exists, bed, 0).astype(np.float64)
         return cls(bed, dx, exists, np.full(bed.shape, float(manning)), place, transform, whole.datum, tuple(notes))
 
@@ -237,8 +236,14 @@ class Domain:
         r0, c0 = int(rows[0]), int(columns[0])
         cut = slice(r0, int(rows[-1]) + 1), slice(c0, int(columns[-1]) + 1)
         transform = shifted(self.transform, r0, c0) if self.transform is not None else None
+        kept = inside[cut]
         return replace(
-            self, bed=self.bed[cut].copy(), exists=inside[cut], manning=self.manning[cut].copy(), transform=transform
+            self,
+            bed=self.bed[cut].copy(),
+            exists=kept,
+            manning=self.manning[cut].copy(),
+            transform=transform,
+            notes=tuple(note for note in self.notes if not (kept.all() and note.endswith(_BEYOND))),
         )
 
     def raised(self, area: shapely.Geometry | Bool[np.ndarray, "h w"], metres: float | int) -> Domain:

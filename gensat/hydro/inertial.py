@@ -40,7 +40,8 @@ class Options:
             the ripples that smooth beds of low friction show.
         thin: metres under which a face carries nothing.
         froude: largest Froude number of a face, None for no limit.
-        steep: whether a face may drain at most a quarter of its depth a step, as landlab's ``steep_slopes``.
+        steep: whether a face that would drain more than a quarter of its depth in a step drains a fifth, and the Froude
+            number is at most 1 unless ``froude`` says otherwise: landlab's ``steep_slopes``.
         gravity: metres a second squared.
     """
 
@@ -105,6 +106,7 @@ class LocalInertial(Solver):
         if courant > 0.7:
             raise InputError(f"a Courant number of {courant:g} is not stable here; give 0.7 or less")
         self.gravity = float(gravity)
+        froude = 1.0 if froude is None and steep else froude
         self.options = Options(
             float(theta), float(thin), None if froude is None else float(froude), steep, float(gravity)
         )
@@ -270,12 +272,13 @@ def _momentum(
     wet = hf > options.thin
     flow = torch.where(wet, hf, 1.0)
     new = (mean - g * dt / dx * flow * rise) / (1 + g * dt * n * n * q.abs() / flow ** (7 / 3))
+    free = new.abs()
     if options.froude is not None:
         cap = options.froude * flow * (g * flow).sqrt()
         new = torch.minimum(torch.maximum(new, -cap), cap)
     if options.steep:
         most = flow * dx / dt
-        new = torch.where(new.abs() > most / 4, most / 5 * new.sign(), new)
+        new = torch.where(free > most / 4, most / 5 * new.sign(), new)
     return torch.where(wet, new, 0)
 
 

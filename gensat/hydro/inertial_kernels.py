@@ -68,12 +68,13 @@ def _discharge(q, before, after, z0, h0, z1, h1, n0, n1, gdt, gdtdx, theta, thin
     n = 0.5 * (n0 + n1)
     mean = theta * q + 0.5 * (1.0 - theta) * (before + after)
     new = (mean - gdtdx * hf * (eta1 - eta0)) / (1.0 + gdt * n * n * abs(q) * (y2 * y2 * y2 * y))
+    free = abs(new)
     if froude > 0:
         cap = froude * hf * np.sqrt(g * hf if wet else 0.0)
         new = cap if new > cap else (-cap if new < -cap else new)
     if most > 0:
         share = hf * most / 5
-        new = (share if new > 0 else -share) if abs(new) > hf * most / 4 else new
+        new = (share if new > 0 else -share) if free > hf * most / 4 else new
     return new if wet else 0.0
 
 
