@@ -102,18 +102,8 @@ def merewether(data: Path) -> None:
             f"{name}: {int(flow.steps)} steps, {flow.wall:.0f} s, balance {float(flow.balance.relative):.1e}, "
             f"largest Froude number {float(flow.peaks.froude):.2f}, swift {float(flow.peaks.swift):.2f}"
         )
-        picture = DepthPicture(place.domain, 1.0)(flow.state.depth.numpy(), f"{name}, {SECONDS:g} s; stages in metres")
-        sheet = Image.fromarray(picture).resize((2 * picture.shape[1], 2 * picture.shape[0]), Image.Resampling.BICUBIC)
-        draw = ImageDraw.Draw(sheet)
-        for i, (number, (row, column)) in enumerate(place.points.items()):
-            stage, others = float(flow.gauges.level[-1][i]), place.stages[number]
-            print(f"point {number}: {stage:.2f}, references {min(others):.2f} to {max(others):.2f}")
-            x, y = 2 * column + 1, 2 * row + 1
-            draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill="red", outline="white")
-            text = f"{number}: {stage:.2f} ({min(others):.2f} to {max(others):.2f})"
-            draw.rectangle((x + 8, y - 8, x + 8 + 6.2 * len(text), y + 7), fill="white")
-            draw.text((x + 11, y - 7), text, fill="black")
-        panels.append((name, np.asarray(sheet)))
+        stages = dict(zip(place.points, flow.gauges.level[-1].tolist(), strict=True))
+        panels.append((name, stages_on(place, flow.state.depth.numpy(), stages, f"{name}, {SECONDS:g} s; stages in m")))
     save(labelled(panels), "flood_merewether.jpg")
 
 
@@ -130,6 +120,24 @@ def merewether_depth(data: Path) -> None:
         if command(["flood", "simulate", str(place / "dem_1m.tif"), *words, "-o", f"{folder}/merewether"]):
             raise SystemExit("that failed")
         save(Image.open(f"{folder}/merewether/preview.png"), "flood_merewether_depth.jpg")
+
+
+def stages_on(place, depth: np.ndarray, stages: dict[str, float], text: str) -> np.ndarray:
+    """Depths, and at each point its stage with the lowest and highest of the references."""
+    picture = DepthPicture(place.domain, 1.0)(depth, text)
+    sheet = Image.fromarray(picture).resize((2 * picture.shape[1], 2 * picture.shape[0]), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(sheet)
+    for number, (row, column) in place.points.items():
+        stage, others = stages[number], place.stages[number]
+        print(f"point {number}: {stage:.2f}, references {min(others):.2f} to {max(others):.2f}")
+        x, y = 2 * column + 1, 2 * row + 1
+        draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill="red", outline="white")
+        label = f"{number}: {stage:.2f} ({min(others):.2f} to {max(others):.2f})"
+        at = (x + 11, y - 7) if x < sheet.width / 2 else (x - 11 - draw.textlength(label), y - 7)
+        left, top, right, bottom = draw.textbbox(at, label)
+        draw.rectangle((left - 3, top - 3, right + 3, bottom + 3), fill="white")
+        draw.text(at, label, fill="black")
+    return np.asarray(sheet)
 
 
 PICTURES = {"olinda": olinda, "merewether_depth": merewether_depth, "merewether": merewether}
