@@ -7,6 +7,7 @@ the image after: does a judge see the water where it was asked for, how far is t
 import json
 import time
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from .flood import GSD, guessed_depth
 from .flood_pairs import FloodPair, flood_pairs
 from .logs import say
 from .recipe import program, start
-from .water import WaterJudge, agreement, painted
+from .water import WaterJudge, agreement, laid_in, painted
 
 CONFIDENCE = 0.95
 _SLOPE = 0.02  # of the ground, where a depth has to be made up
@@ -52,10 +53,15 @@ def train(recipe: DictConfig) -> Outcome:
     out.mkdir(parents=True, exist_ok=True)
     pairs = chosen(flood_pairs(recipe.data.root, split="heldout", cache=recipe.data.cache), recipe)
     backbone = EfficientNetLite0.from_installed(size=None)
-    judge = WaterJudge(LayoutSegmenter.from_pretrained(recipe.judge), backbone)
+    judge = WaterJudge(
+        LayoutSegmenter.from_pretrained(recipe.judge or str(files("gensat.assets") / "evaluation" / "water")), backbone
+    )
     floods = [laid(pair, recipe.size) for pair in pairs]
     real = [cut(pair.after, pair, recipe.size) for pair in pairs]
     pictures: dict[str, list[np.ndarray]] = {"real, after the flood": real}
+    pictures["real water, dry pixels of before"] = [
+        laid_in(f.image.array, picture, f.seen) for f, picture in zip(floods, real, strict=True)
+    ]
     for name, renderer in renderers(recipe).items():
         say(f"{name}: {len(floods)} images")
         pictures[name] = [renderer(flood, recipe.seed + i) for i, flood in enumerate(floods)]

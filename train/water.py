@@ -1,8 +1,8 @@
 """Train the reader of flood water: ``python -m gensat.train.water [RECIPE] key=value ...``.
 
-It judges pictures of floods: where do they show water? It learns from real images after the storm, from images before it (dry but for ponds
-and pools, which are left unknown by their colour), and from images before with the real water of the same place pasted in, which look as a
-picture looks whose dry pixels were kept. The masks are derived (``water_masks``), so its agreement with them on held-out images is a ceiling.
+It judges pictures of floods: where do they show water? It learns from real images alone, after the storm and before it (dry but for ponds and
+pools, which are left unknown by their colour). The masks are derived (``water_masks``), so its agreement with them on real held-out images is
+a ceiling; that on images before with the real water of the same place pasted in is the ceiling of whatever keeps dry pixels.
 """
 
 import json
@@ -31,7 +31,7 @@ from .segmenter import augment, write
 PAINT = (153, 141, 111)
 """#998d6f, with which the baseline of Luetjens et al. paints water."""
 
-_KINDS = ("after", "before", "pasted")
+_KINDS = ("after", "before")
 
 
 def main(arguments: list[str]) -> None:
