@@ -26,7 +26,7 @@ LAND = {"visible": 0.17, "nir": 0.27, "swir": 0.22}
 
 _VISIBLE, _NEAR = 690.0, 1300.0  # nanometres at which visible light and near infrared end
 _DARKEST = 0.5  # percentile of a band that shows the air alone
-_USUAL = 0.75  # linear display value of reflectance 1 in aerial pictures of towns and fields
+_USUAL = 0.5  # linear display value of reflectance 1 in aerial pictures of towns and fields
 _AIR = {
     "srgb": 0.3,
     "linear": 0.8,
