@@ -207,6 +207,7 @@ def test_swift_water_is_sent_to_swe(dem, capsys):
         (("--inflow", *lonlat(12, 1), "3", "--hours", "1", "--boundary", "Q=open", "-o", "out"), "N, E, S, W"),
         (("--inflow", *lonlat(12, 1), "3", "--hours", "1", "--block", "64", "-o", "out"), "--block is for bathtub"),
         (("--level", "5", "--roughness", "7", "-o", "out"), "Manning"),
+        (("--rain", "5", "--hours", "1", "--device", "abacus", "-o", "out"), "no device 'abacus'"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_before_anything_is_made(dem, capsys, words, message):

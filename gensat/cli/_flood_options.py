@@ -147,6 +147,9 @@ class Solving:
         typer.Option(help="hand: km2 that drain to a channel; 1.", rich_help_panel=_METHOD, show_default=False),
     ] = None
     dtype: Annotated[Precision, typer.Option(help="Of inertial and swe.", rich_help_panel=_METHOD)] = Precision.float64
+    device: Annotated[
+        str, typer.Option(help="Of inertial and swe: cpu (compiled), or cuda (torch).", rich_help_panel=_METHOD)
+    ] = "cpu"
     wet: Annotated[
         float | None,
         typer.Option(
@@ -268,7 +271,7 @@ def scenario(water: Water, solving: Solving) -> Scenario:
         hours=water.hours, rain_hours=water.rain_hours, curve_number=water.curve_number, inflows=_tuples(water.inflow), inflow_radius=water.inflow_radius,
         hydrograph=water.hydrograph, boundaries=tuple(water.boundary), gauges=water.gauges,
         method=None if solving.method is None else solving.method.value, sources=_tuples(water.source), sea=water.sea,
-        neighbours=solving.neighbours, channel_km2=solving.channel, wet=solving.wet, dtype=solving.dtype.value,
+        neighbours=solving.neighbours, channel_km2=solving.channel, wet=solving.wet, dtype=solving.dtype.value, device=solving.device,
     )  # fmt: skip
 
 

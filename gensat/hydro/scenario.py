@@ -52,7 +52,7 @@ class Scenario:
         channel_km2: that drain to a channel, for hand.
         wet: metres from which a cell is part of the extent; 0, or 0.05 for floods that move.
         dtype: of the solver, float64 or float32.
-        device: of the solver.
+        device: of the solver, cpu or cuda.
 
     Raises:
         InputError: things that do not go together, or numbers that make no sense.

@@ -136,6 +136,7 @@ def solver_of(domain: Domain, scenario: Scenario) -> tuple[Solver, Forcing, floa
     Raises:
         InputError: inflows outside the domain, series that make no sense, or too little memory.
     """
+    from gensat.diffusion.precision import choose
     from gensat.hydro.boundary import Boundaries
     from gensat.hydro.forcing import Forcing, Inflow, Rain
     from gensat.hydro.series import Series
@@ -166,7 +167,7 @@ def solver_of(domain: Domain, scenario: Scenario) -> tuple[Solver, Forcing, floa
             inflows.append(Inflow.over(domain, disc, discharge, where))
         else:
             inflows.append(Inflow.at(domain, lon, lat, discharge))
-    how: dict[str, Any] = {"dtype": scenario.dtype, "device": scenario.device}
+    how: dict[str, Any] = {"dtype": scenario.dtype, "device": choose(device=scenario.device).device}
     solver: Solver
     if scenario.chosen == "inertial":
         from gensat.hydro.inertial import LocalInertial
