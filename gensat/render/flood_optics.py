@@ -49,6 +49,7 @@ _CLEAR_SKY = (
 
 _SHADE = 0.4  # light that is left to water in the shadow of something, by the sky and from lit water around
 _CAST = 14.0  # metres that a shadow reaches
+_STANDS = 0.1  # metres of water in which something must stand to count; shallower water is only not seen
 _STREAKS = ((90.0, 1.0), (12.0, 0.5))  # metres: water is stirred unevenly
 
 
@@ -127,7 +128,7 @@ def render_flood(
     kept = np.exp(-what.attenuation(nm, sun.elevation) * metres[:, None])
     body = deep + (_wet(ground[seen]) - deep) * kept
     if shadows:
-        stands = ~seen & (np.nan_to_num(depth) > 0)
+        stands = ~seen & (np.nan_to_num(depth) > _STANDS)
         away = ndimage.distance_transform_edt(~stands) * pixel if stands.any() else np.full(seen.shape, np.inf)
         light = open_light(ground, nm, seen, ((_CAST - away) / (0.5 * _CAST)).clip(0, 1), _SHADE)[seen]
         # What the bottom shows is in its own shadow already.
