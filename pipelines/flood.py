@@ -66,6 +66,7 @@ class FloodPipeline(ConditionedPipeline):
         layout: Any = None,
         legend: Any = None,
         shallowest: float | int = SHALLOWEST,
+        return_dict: bool = True,
         **options: Any,
     ) -> FloodOutput | tuple:
         """Paint the water of one image.
@@ -84,7 +85,8 @@ class FloodPipeline(ConditionedPipeline):
         source = image if isinstance(image, GeoImage) else GeoImage(np.asarray(image))
         objects = {"heights": heights, "buildings": buildings, "height_field": height_field}
         laid = lay_flood(source, depth, gsd=gsd, layout=layout, legend=legend, shallowest=shallowest, **objects)
-        return self.paint(laid, **options)
+        made = self.paint(laid, **options)
+        return made if return_dict else (made.images, made.scenes)
 
     @torch.no_grad()
     def paint(
@@ -103,9 +105,8 @@ class FloodPipeline(ConditionedPipeline):
         num_images_per_prompt: int = 1,
         seed: int | Sequence[int] | None = None,
         max_batch: int = 16,
-        return_dict: bool = True,
         callback_on_step_end: Callable[[Any, int, Any, dict], dict] | None = None,
-    ) -> FloodOutput | tuple:
+    ) -> FloodOutput:
         """Paint the water of a flood that was laid over an image.
 
         Args:
@@ -202,7 +203,7 @@ class FloodPipeline(ConditionedPipeline):
             for rgb, one in zip(blended.permute(0, 2, 3, 1).numpy(), seeds, strict=True)
         ]
         images = [Image.fromarray((rgb * 255).round().byte().numpy()) for rgb in _display(scenes, spec.bands)]
-        return FloodOutput(images, scenes, seen, notes) if return_dict else (images, scenes)
+        return FloodOutput(images, scenes, seen, notes)
 
 
 def _written(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -121,7 +121,8 @@ def render(
             pipe = gensat.load(painting.model or MODEL, device=device, dtype=dtype.value)
             pipe.set_progress_bar_config(disable=True)
         steps = 1 if pipe is None else pipe.spec.defaults.steps
-        with _painting(painting, steps, screen) if style is Style.diffusion else nullcontext({}) as told:
+        with ExitStack() as stack:
+            told = stack.enter_context(_painting(painting, steps, screen)) if style is Style.diffusion else {}
             made = picture_flood(laid, style.value, pipe=pipe, edge=edge, seed=seed, optics=vars(optics), painting=told)
         for note in laid.notes:
             screen.note(f"note: {note}")
