@@ -238,6 +238,9 @@ def test_hllc_is_consistent_and_mirrors():
     torch.testing.assert_close(here[1], mirror[1], atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(here[2], -mirror[2], atol=1e-12, rtol=1e-12)
     assert all(torch.isfinite(part).all() for part in here)
+    tiny = torch.full((3,), 1e-310, dtype=torch.float64)
+    dry = torch.zeros(3, dtype=torch.float64)
+    assert all((part == 0).all() for part in hllc((dry, -tiny, dry), (dry, tiny, dry)))
     still = hllc(*[tuple(torch.zeros(3, dtype=torch.float64) for _ in range(3))] * 2)
     assert all((part == 0).all() for part in still)
 

@@ -115,8 +115,9 @@ def hllc(left: tuple[Tensor, Tensor, Tensor], right: tuple[Tensor, Tensor, Tenso
     low, high = s_l.clamp_max(0), s_r.clamp_min(0)
     # With the speeds cut at 0 the formula of the middle gives the upwind flux of a supercritical face as well.
     q_l, q_r = h_l * u_l, h_r * u_r
-    span = high - low
-    scale = torch.where(span > 0, 1 / span, torch.zeros_like(span))
+    # Velocities of still water get as small as 1e-310, whose inverse is infinite: depths say whether there is a flux.
+    some, span = (h_l > 0) | (h_r > 0), high - low
+    scale = torch.where(some, 1 / torch.where(some, span, 1), 0)
     water = (high * q_l - low * q_r + low * high * (h_r - h_l)) * scale
     push_l, push_r = q_l * u_l + g / 2 * h_l * h_l, q_r * u_r + g / 2 * h_r * h_r
     through = (high * push_l - low * push_r + low * high * (q_r - q_l)) * scale

@@ -79,7 +79,8 @@ class ShallowWater(Solver):
         self.gravity = float(gravity)
         self.backend = choose_backend(backend, self.device)
         self.scheme = Scheme(self.gravity, float(limiter), float(dry))
-        self.ground = Ground(torch.where(self.exists, self.bed, 0).contiguous(), self.exists, self.manning, self.dx)
+        exists = self.exists.contiguous()
+        self.ground = Ground(torch.where(exists, self.bed, 0).contiguous(), exists, self.manning, self.dx)
         north, east, south, west = (_KINDS[side.kind] for side in self.boundaries.sides)
         self._kinds = (north, east, south, west)
         uniform = bool((self.manning == self.manning.flatten()[0]).all())
@@ -127,11 +128,11 @@ class ShallowWater(Solver):
 
             state = _contiguous(state)
             with threads_for(state.depth[..., 0, 0].numel() * self.bed.numel()):
-                found = [fastest(*arrays, self.gravity, self.scheme.dry) for arrays in _scenarios(state)]
+                found = [fastest(*arrays, self.gravity, self.scheme.dry).max() for arrays in _scenarios(state)]
             return torch.tensor(found, dtype=torch.float64).reshape(state.batch)
         u, v = (velocity(state.depth, q, self.scheme.dry) for q in (state.x, state.y))
         waves = torch.maximum(u.abs(), v.abs()) + (self.gravity * state.depth).sqrt()
-        return torch.where(state.depth > self.scheme.dry, waves, 0).amax((-2, -1)).double()
+        return torch.where(state.depth <= self.scheme.dry, 0, waves).amax((-2, -1)).double()
 
     def _fastest_outside(self) -> Tensor:
         """() or (\\*b) m/s of what a stage may ever send in: critical flow of the deepest water at its edge."""
@@ -161,7 +162,7 @@ class ShallowWater(Solver):
             sides = tuple(side.kind == "stage" for side in self.boundaries.sides)
             tiles = Tiles.of(state, kernels.TILE, always=sides)  # type: ignore[arg-type]
         between = State(*tiles.spare, state.time)
-        ground = (self.ground.bed.numpy(), self.exists.numpy(), self._rows_of_n.numpy())
+        ground = (self.ground.bed.numpy(), self.ground.exists.numpy(), self._rows_of_n.numpy())
         numbers = np.array([self.gravity, self.scheme.limiter, self.scheme.dry, self.dx])
         kinds, came = np.array(self._kinds), np.zeros((max(1, dt.numel()), 4))
         first, second = (level.reshape(-1, 4).numpy() for level in levels)

@@ -148,7 +148,9 @@ def _fluxes(lines, end, begin, back, a, b, s, plane, i, g):
         s_l = s_l if s_l < 0 else 0.0
         s_r = s_r if s_r > 0 else 0.0
         span = s_r - s_l
-        some = span > 0
+        some = (
+            a > 0 or b > 0
+        )  # not span > 0: still water's velocities are as small as 1e-310, whose inverse is infinite
         scale = 1.0 / (span if some else 1.0)
         scale = scale if some else 0.0
         q_l, q_r = a * u_l, b * u_r
@@ -474,15 +476,17 @@ def stage(active, z, exists, n, h, qx, qy, h2, qx2, qy2, kinds, levels, numbers,
 @nb.njit(parallel=True, cache=True, **_OPTIONS)
 @no_type_check
 def fastest(h, qx, qy, g, dry):
-    """m/s of the fastest wave along either axis, 0 where all is dry."""
+    """(h) m/s of the fastest wave along either axis in each row, 0 where it is dry, NaN where a depth is NaN."""
     rows, columns = h.shape
     best = np.zeros(rows)
     for r in nb.prange(rows):
-        most = 0.0
+        most, bad = 0.0, 0
         for c in range(columns):
             d = h[r, c]
             if d > dry:
                 x, y = abs(qx[r, c]), abs(qy[r, c])
                 most = max(most, (x if x > y else y) / d + np.sqrt(g * d))
-        best[r] = most
-    return best.max()
+            elif d != d:
+                bad += 1
+        best[r] = np.nan if bad > 0 else most
+    return best
