@@ -23,6 +23,7 @@ bench: .venv/develops
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.ground
 	$(BIN)/python -m benchmarks.ground_density
+	$(BIN)/python -m benchmarks.flood --clock cpu
 
 lint: .venv/develops
 	$(BIN)/ruff check .
