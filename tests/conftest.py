@@ -3,6 +3,12 @@
 import os
 from pathlib import Path
 
+if os.environ.get(
+    "PYTEST_XDIST_WORKER"
+):  # workers share the cores: threads that wait for each other's take several times as long
+    SHARE = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(SHARE))
+
 import pytest
 import torch
 from accelerate.state import AcceleratorState

@@ -87,12 +87,12 @@ def test_water_is_learned_from_points_and_checked_on_tiles_left_out() -> None:
         rows = torch.randn(40, 24)
         rows[wet, 3] += 3.0
         tiles.append((rows, wet))
-    figures = crossvalidate(tiles)
+    figures = crossvalidate(tiles, folds=2)
     assert figures["points"] == 280 and figures["accuracy"] > 0.85
     reader = WaterReader(torch.cat([t[0] for t in tiles]), torch.cat([t[1] for t in tiles]))
     assert torch.equal(reader(tiles[0][0]), WaterReader(reader_rows(tiles), reader_wet(tiles))(tiles[0][0]))
     shuffled = [(rows, wet[torch.randperm(len(wet))]) for rows, wet in tiles]
-    assert crossvalidate(shuffled)["accuracy"] < 0.8
+    assert crossvalidate(shuffled, folds=2)["accuracy"] < 0.8
 
 
 def reader_rows(tiles: list) -> torch.Tensor:

@@ -13,8 +13,6 @@ import typer
 from gensat.cli import _flood_options as given
 from gensat.cli import _options as options
 from gensat.cli._console import Screen
-from gensat.cli._flood_files import animate, forget, keeper
-from gensat.cli._output import check_folder, make_folder
 from gensat.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,6 +70,8 @@ def simulate(
             more["command"] = {"dem": dem.name, "seconds": round(clock.perf_counter() - began, 3)}
             files = made.save(out, record=more, text=_caption(scenario), overwrite=overwrite)
             if animation is not None:
+                from gensat.cli._flood_files import animate
+
                 files.append(animate(domain, scenario, made, out, animation, overwrite=overwrite))
             (out / CHECKPOINT).unlink(missing_ok=True)
             for note in made.notes:
@@ -95,6 +95,7 @@ def check_request(
     overwrite: bool,
 ) -> None:
     """Raise InputError for what can be found wrong before anything is read."""
+    from gensat.cli._output import check_folder
     from gensat.hydro.products import file_names
 
     if out.suffix and not out.is_dir():
@@ -147,6 +148,8 @@ def _run(
     animation: str | None,
     screen: Screen,
 ) -> tuple[FloodProducts, dict[str, Any]]:
+    from gensat.cli._flood_files import forget, keeper
+    from gensat.cli._output import make_folder
     from gensat.hydro.simulate import simulate as flood
 
     if ensemble is not None:

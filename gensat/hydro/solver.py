@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
@@ -139,6 +138,8 @@ class Solver(ABC):
         scenarios, (height, width) = math.prod(batch), self.domain.shape
         needed = self.memory(scenarios) + _KEPT * scenarios * height * width * torch.finfo(self.dtype).bits // 8
         cuda = self.device.type == "cuda"
+        import psutil  # of the extra flood
+
         free = torch.cuda.mem_get_info(self.device)[0] if cuda else psutil.virtual_memory().available
         if needed > free:
             raise InputError(
