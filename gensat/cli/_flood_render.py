@@ -85,7 +85,7 @@ def render(
         Path, typer.Option("--out", "-o", help="Image: .tif, .png or .jpg.", rich_help_panel=options.WRITING)
     ],
     *,
-    style: Annotated[Style, typer.Option(help="optical: no network; diffusion; pix2pixhd.")] = Style.diffusion,
+    style: Annotated[Style, typer.Option(help="optical: no network; diffusion; pix2pixhd.")] = Style.optical,
     gsd: options.PictureGsd = None,
     edge: Annotated[float, typer.Option(help="Pixels over which the water sets in, inside its shore.")] = 2.0,
     standing: Standing,
@@ -103,7 +103,9 @@ def render(
 
     gensat flood render city.tif --depth flood/depth.tif --buildings houses.geojson -o flooded.tif
 
-    gensat flood render city.tif --depth flood/depth.tif --style optical --water mud --wind 4 -o flooded.tif
+    gensat flood render city.tif --depth flood/depth.tif --water mud --wind 4 -o flooded.tif
+
+    gensat flood render city.tif --depth flood/depth.tif --style diffusion --seed 1 -o flooded.tif
     """
     screen = Screen(quiet, json)
     check_request(style, out, painting, given, overwrite=overwrite)
