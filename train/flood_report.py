@@ -66,8 +66,9 @@ def train(recipe: DictConfig) -> Outcome:
         say(f"{name}: {len(floods)} images")
         pictures[name] = [renderer(flood, recipe.seed + i) for i, flood in enumerate(floods)]
     figures = measure(pictures, real, [f.seen for f in floods], judge, Elpd.from_assets())
-    others = flood_pairs(recipe.data.root, split="train", cache=recipe.data.cache)
-    others = chosen(others, recipe)[:: max(1, len(others) // 1000)]
+    others = chosen(flood_pairs(recipe.data.root, split="train", cache=recipe.data.cache), recipe)
+    spread = np.linspace(0, len(others) - 1, min(len(others), len(real))).astype(int)
+    others = [others[i] for i in spread]  # as many as there are real images here
     likeness(figures, pictures, real, [cut(p.after, p, recipe.size) for p in others])
     write_bytes(out / "figures.json", (json.dumps(figures, indent=2) + "\n").encode(), overwrite=True)
     write_bytes(out / "figures.md", table(figures).encode(), overwrite=True)
