@@ -130,7 +130,7 @@ def test_seiche(theta):
     dx = length / n
     domain = Domain.flat(1, n, dx, manning=0.005)
     solver = LocalInertial(domain, theta=theta, courant=0.7)
-    solver._rows_of_n = solver.manning = torch.zeros(1, n, dtype=torch.float64)  # no friction: not a ground
+    solver.rows_of_n = solver.manning = torch.zeros(1, n, dtype=torch.float64)  # no friction: not a ground
     x = (np.arange(n) + 0.5) * dx
     shape = np.cos(math.pi * x / length)
     state = solver.start(depth=(h0 + a * shape)[None])

@@ -10,25 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio.crs
 import shapely
 from affine import Affine
 from jaxtyping import Bool, Float
 from pyproj import CRS
-from rasterio.enums import Resampling
 from rasterio.features import rasterize
-from rasterio.warp import reproject
-from scipy.ndimage import label
 
 from gensat.errors import InputError
 from gensat.geo.buildings import read_buildings
 from gensat.geo.canvas import Canvas
 from gensat.geo.crs import (
-    crs_name,
     from_lonlat,
     ground_sampling_distance,
-    lonlat_bounds,
-    parse_crs,
     pixel_to_world,
     shifted,
 )
@@ -36,6 +29,7 @@ from gensat.geo.elevation import HeightMap
 from gensat.geo.raster import require_file
 from gensat.geo.vectors import read_polygons
 from gensat.hydro.manning import DEFAULT, check_manning, manning_on
+from gensat.hydro.metres import on_metres, reaches_edge
 from gensat.types import Band, GeoImage, Place
 
 if TYPE_CHECKING:
@@ -45,7 +39,6 @@ WALL = 1e4
 """Metres that cells outside the domain stand above its highest cell: solvers see a wall that no water passes."""
 
 _BEYOND = "have no height and are outside, behind walls"
-_COARSER = 1.5  # source cells per cell from which their mean counts, not the bilinear value
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +122,7 @@ class Domain:
         Raises:
             InputError: too many voids, no CRS and no gsd, or a CRS that is not defined there.
         """
-        outside = _reaches_edge(np.isnan(heights.heights))
+        outside = reaches_edge(np.isnan(heights.heights))
         inner = int((np.isnan(heights.heights) & ~outside).sum())
         inside = int((~outside).sum())
         if inner > void_share * inside:
@@ -145,7 +138,7 @@ class Domain:
                 raise InputError(f"{name} has no CRS, so the size of its cells is not known; give gsd in metres")
             bed, place, transform, dx = values, None, Affine(gsd, 0.0, 0.0, 0.0, -gsd, len(values) * gsd), float(gsd)
         else:
-            bed, place, transform, note = _on_metres(values, heights.crs, heights.transform, crs, gsd, name)
+            bed, place, transform, note = on_metres(values, heights.crs, heights.transform, crs, gsd, name)
             notes += [note] if note else []
             dx = ground_sampling_distance(place, transform, *bed.shape) or transform.a
         exists = np.isfinite(bed)
@@ -369,60 +362,3 @@ class Domain:
             return f"x {left:g} to {right:g} y {bottom:g} to {top:g}"
         west, south, east, north = self.canvas.lonlat_bounds or (math.nan,) * 4
         return f"lon {west:.6f} to {east:.6f} lat {south:.6f} to {north:.6f}"
-
-
-def _reaches_edge(holes: np.ndarray) -> np.ndarray:
-    """Those holes that are connected to the edge of the raster."""
-    if not holes.any():
-        return holes
-    parts, _ = label(holes)
-    rim = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
-    return np.isin(parts, rim[rim > 0])
-
-
-def _on_metres(
-    values: np.ndarray, crs: CRS, transform: Affine, wanted: Any, gsd: float | int | None, name: str
-) -> tuple[np.ndarray, CRS, Affine, str | None]:
-    """Heights on square cells of a projected CRS in metres; as they are where they lie on such cells already."""
-    height, width = values.shape
-    target = parse_crs(wanted)
-    here = GeoImage(values.astype(np.float32), crs=crs, transform=transform)
-    try:
-        own: Canvas | None = Canvas.like(here)
-    except InputError:
-        own = None  # degrees, feet or oblong cells
-    step = ground_sampling_distance(crs, transform, height, width)
-    bounds = lonlat_bounds(crs, transform, height, width)
-    if step is None or not np.isfinite(bounds).all():
-        raise InputError(f"{crs_name(crs)} is not defined where {name} lies; warp it to a UTM zone with gdalwarp")
-    if own is not None and (target is None or target == crs) and (gsd is None or abs(gsd / step - 1) < 1e-3):
-        return values, crs, transform, None
-    if own is not None and target is None:  # only coarser or finer cells
-        assert gsd is not None
-        cell = gsd * transform.a / step
-        columns, rows = max(1, round(width * transform.a / cell)), max(1, round(height * transform.a / cell))
-        canvas = Canvas(columns, rows, cell, crs, Affine(cell, 0.0, transform.c, 0.0, -cell, transform.f))
-    else:
-        canvas = Canvas.from_bbox(bounds, gsd or step, crs=target)
-    assert canvas.crs is not None
-    warped = np.full((canvas.height, canvas.width), np.nan, np.float32)
-    coarser = (gsd or step) / step > _COARSER
-    reproject(
-        values.astype(np.float32),
-        warped,
-        src_transform=transform,
-        src_crs=rasterio.crs.CRS.from_wkt(crs.to_wkt()),
-        src_nodata=np.nan,
-        dst_transform=canvas.transform,
-        dst_crs=rasterio.crs.CRS.from_wkt(canvas.crs.to_wkt()),
-        dst_nodata=np.nan,
-        resampling=Resampling.average if coarser else Resampling.bilinear,
-    )
-    known = np.isfinite(warped)
-    if not known.any():
-        raise InputError(f"{name} does not lie where {crs_name(canvas.crs)} is used; leave the CRS out")
-    rows_known, columns_known = np.flatnonzero(known.any(1)), np.flatnonzero(known.any(0))
-    r0, c0 = int(rows_known[0]), int(columns_known[0])
-    cut = warped[r0 : int(rows_known[-1]) + 1, c0 : int(columns_known[-1]) + 1]
-    note = f"{name} was warped from {crs_name(crs)} to {crs_name(canvas.crs)}, square cells of {gsd or step:.6g} m on the ground"
-    return cut, canvas.crs, shifted(canvas.transform, r0, c0), note

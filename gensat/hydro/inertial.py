@@ -58,8 +58,6 @@ class Options:
             raise InputError(f"the thinnest flow is {self.thin:g} m; give above 0 and below 0.1")
         if self.froude is not None and not self.froude > 0:
             raise InputError(f"the limit of the Froude number is {self.froude:g}; give above 0, or none")
-        if not self.gravity > 0:
-            raise InputError(f"gravity is {self.gravity:g}; give metres a second squared above 0")
 
 
 class LocalInertial(Solver):
@@ -102,18 +100,15 @@ class LocalInertial(Solver):
         device: torch.device | str | None = None,
         backend: str = "auto",
     ) -> None:
-        super().__init__(domain, boundaries, courant=courant, dtype=dtype, device=device)
+        super().__init__(domain, boundaries, courant=courant, gravity=gravity, dtype=dtype, device=device)
         if courant > 0.7:
             raise InputError(f"a Courant number of {courant:g} is not stable here; give 0.7 or less")
-        self.gravity = float(gravity)
         froude = 1.0 if froude is None and steep else froude
         self.options = Options(
             float(theta), float(thin), None if froude is None else float(froude), steep, float(gravity)
         )
         self.backend = choose_backend(backend, self.device)
-        uniform = bool((self.manning == self.manning.flatten()[0]).all())
-        self._rows_of_n = self.manning[:1].contiguous() if uniform else self.manning
-        self._outside = self._deepest_outside()
+        self._outside = self.deepest_outside()
         self._move = torch.compile(_move) if self.backend == "compile" else _move
 
     def time_step(self, state: State) -> Tensor:
@@ -123,7 +118,7 @@ class LocalInertial(Solver):
         if deepest is None:
             deepest = state.depth.amax((-2, -1)).double()
         if self._outside is not None:
-            deepest = torch.maximum(deepest, self._outside.to(deepest.device))
+            deepest = torch.maximum(deepest, self._outside)
         return self.courant * self.dx / (self.options.gravity * deepest).sqrt()
 
     def step(self, state: State, dt: Tensor) -> tuple[State, Tensor]:
@@ -158,17 +153,6 @@ class LocalInertial(Solver):
             "solver": self.name, "courant": self.courant, "theta": o.theta, "thin": o.thin, "froude": o.froude,
             "steep": o.steep, "gravity": o.gravity, "dtype": str(self.dtype).split(".")[1],
         }  # fmt: skip
-
-    def _deepest_outside(self) -> Tensor | None:
-        """Metres of water that ever stands at an edge by its stage, () or (\\*b); None without stages."""
-        found = None
-        bed, exists = self.domain.bed, self.domain.exists
-        rows = ((bed[0], exists[0]), (bed[:, -1], exists[:, -1]), (bed[-1], exists[-1]), (bed[:, 0], exists[:, 0]))
-        for side, (heights, there) in zip(self.boundaries.sides, rows, strict=True):
-            if side.level is not None and there.any():
-                depth = (side.level.values.amax(0) - float(heights[there].min())).clamp(min=0)
-                found = depth if found is None else torch.maximum(found, depth)
-        return found
 
     def _edge(self, index: int, side: Side, state: State, dt: Tensor) -> Tensor:
         """New discharge (\\*b, w) or (\\*b, h) through an edge, positive to the east or south."""
@@ -218,7 +202,7 @@ class LocalInertial(Solver):
         now, then = (state.depth, state.x, state.y), tiles.spare
         deepest = np.zeros(max(1, dt.numel()))
         steps = dt.reshape(-1).tolist()
-        bed, n = self.bed.numpy(), self._rows_of_n.numpy()
+        bed, n = self.bed.numpy(), self.rows_of_n.numpy()
         for k, seconds in enumerate(steps):
             h, x, y = (_scenario(array, k) for array in now)
             h2, x2, y2 = (_scenario(array, k) for array in then)

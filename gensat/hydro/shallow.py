@@ -67,30 +67,28 @@ class ShallowWater(Solver):
         device: torch.device | str | None = None,
         backend: str = "auto",
     ) -> None:
-        super().__init__(domain, boundaries, courant=courant, dtype=dtype, device=device)
+        super().__init__(domain, boundaries, courant=courant, gravity=gravity, dtype=dtype, device=device)
         if courant > 0.5:
             raise InputError(f"a Courant number of {courant:g} is not stable here; give 0.5 or less")
         if limiter != 0 and not 1 <= limiter <= 2:
             raise InputError(f"the limiter is {limiter:g}; give 1 (minmod) to 2, or 0 for first order")
         if not 0 < dry < 0.1:
             raise InputError(f"the depth without velocity is {dry:g} m; give above 0 and below 0.1")
-        if not gravity > 0:
-            raise InputError(f"gravity is {gravity:g}; give metres a second squared above 0")
-        self.gravity = float(gravity)
         self.backend = choose_backend(backend, self.device)
         self.scheme = Scheme(self.gravity, float(limiter), float(dry))
         exists = self.exists.contiguous()
         self.ground = Ground(torch.where(exists, self.bed, 0).contiguous(), exists, self.manning, self.dx)
         north, east, south, west = (_KINDS[side.kind] for side in self.boundaries.sides)
         self._kinds = (north, east, south, west)
-        uniform = bool((self.manning == self.manning.flatten()[0]).all())
-        self._rows_of_n = self.manning[:1].contiguous() if uniform else self.manning
-        self._outside = self._fastest_outside()
+        outside = self.deepest_outside()
+        # What a stage may ever send in: critical flow of the deepest water at its edge.
+        self._outside = None if outside is None else 2 * (self.gravity * outside).sqrt()
         self._euler = torch.compile(euler) if self.backend == "compile" else euler
 
     def time_step(self, state: State) -> Tensor:
         """courant dx over the speed of the fastest wave along either axis, stages outside included."""
-        return self.courant * self.dx / torch.maximum(self._fastest(state), self._outside)
+        fastest = self._fastest(state)
+        return self.courant * self.dx / (fastest if self._outside is None else torch.maximum(fastest, self._outside))
 
     def step(self, state: State, dt: Tensor) -> tuple[State, Tensor]:
         """One step of Heun's method, as :meth:`gensat.hydro.solver.Solver.step` says."""
@@ -134,17 +132,6 @@ class ShallowWater(Solver):
         waves = torch.maximum(u.abs(), v.abs()) + (self.gravity * state.depth).sqrt()
         return torch.where(state.depth <= self.scheme.dry, 0, waves).amax((-2, -1)).double()
 
-    def _fastest_outside(self) -> Tensor:
-        """() or (\\*b) m/s of what a stage may ever send in: critical flow of the deepest water at its edge."""
-        speed = torch.zeros((), dtype=torch.float64, device=self.device)
-        bed, exists = self.domain.bed, self.domain.exists
-        rows = ((bed[0], exists[0]), (bed[:, -1], exists[:, -1]), (bed[-1], exists[-1]), (bed[:, 0], exists[:, 0]))
-        for side, (heights, there) in zip(self.boundaries.sides, rows, strict=True):
-            if side.level is not None and there.any():
-                depth = side.level.values.amax(0).to(self.device) - float(heights[there].min())
-                speed = torch.maximum(speed, 2 * (self.gravity * depth.clamp(min=0)).sqrt())
-        return speed
-
     def _levels(self, time: Tensor) -> Tensor:
         """(\\*b, 4) of the stages at a time, above the datum of the solver's bed; 0 for other edges."""
         none = torch.zeros_like(time)
@@ -162,7 +149,7 @@ class ShallowWater(Solver):
             sides = tuple(side.kind == "stage" for side in self.boundaries.sides)
             tiles = Tiles.of(state, kernels.TILE, always=sides)  # type: ignore[arg-type]
         between = State(*tiles.spare, state.time)
-        ground = (self.ground.bed.numpy(), self.ground.exists.numpy(), self._rows_of_n.numpy())
+        ground = (self.ground.bed.numpy(), self.ground.exists.numpy(), self.rows_of_n.numpy())
         numbers = np.array([self.gravity, self.scheme.limiter, self.scheme.dry, self.dx])
         kinds, came = np.array(self._kinds), np.zeros((max(1, dt.numel()), 4))
         first, second = (level.reshape(-1, 4).numpy() for level in levels)

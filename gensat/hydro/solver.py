@@ -39,6 +39,7 @@ class Solver(ABC):
         domain: where.
         boundaries: its four edges.
         courant: share of the longest stable time step that is taken, 0 to 1.
+        gravity: metres a second squared.
         dtype: ``float64``, or ``float32`` for speed; the bed is then counted from its middle.
         device: of the state; None is the CPU.
 
@@ -58,6 +59,7 @@ class Solver(ABC):
         boundaries: Boundaries | None = None,
         *,
         courant: float | int,
+        gravity: float | int = GRAVITY,
         dtype: str = "float64",
         device: torch.device | str | None = None,
     ) -> None:
@@ -65,10 +67,12 @@ class Solver(ABC):
             raise InputError(f"dtype {dtype!r} is none of a solver; give float64 or float32")
         if not 0 < courant <= 1:
             raise InputError(f"a Courant number of {courant:g} is not stable; give one above 0 and up to 1")
+        if not gravity > 0:
+            raise InputError(f"gravity is {gravity:g}; give metres a second squared above 0")
         self.domain = domain
         self.boundaries = boundaries or Boundaries()
         self.courant = float(courant)
-        self.gravity = GRAVITY
+        self.gravity = float(gravity)
         self.dtype = DTYPES[dtype]
         self.device = torch.device(device or "cpu")
         self.dx = float(domain.dx)
@@ -79,6 +83,9 @@ class Solver(ABC):
         self.bed = torch.as_tensor(bed - self.lift, dtype=self.dtype, device=self.device).contiguous()
         self.exists = torch.as_tensor(domain.exists, device=self.device)
         self.manning = torch.as_tensor(domain.manning, dtype=self.dtype, device=self.device).contiguous()
+        uniform = bool((self.manning == self.manning.flatten()[0]).all())
+        self.rows_of_n = self.manning[:1].contiguous() if uniform else self.manning
+        """(1, w) where the roughness is the same everywhere, which kernels then read once, else (h, w)."""
 
     def start(
         self,
@@ -146,6 +153,17 @@ class Solver(ABC):
                 f"{scenarios} x {height} x {width} cells need {needed / 2**30:.3g} GiB and {free / 2**30:.3g} are free; "
                 "give coarser cells with --gsd, a smaller extent, fewer scenarios, or --dtype float32"
             )
+
+    def deepest_outside(self) -> Tensor | None:
+        """() or (\\*b) metres of water that ever stands at an edge by its stage, above its lowest cell; None without stages."""
+        found = None
+        bed, exists = self.domain.bed, self.domain.exists
+        rows = ((bed[0], exists[0]), (bed[:, -1], exists[:, -1]), (bed[-1], exists[-1]), (bed[:, 0], exists[:, 0]))
+        for side, (heights, there) in zip(self.boundaries.sides, rows, strict=True):
+            if side.level is not None and there.any():
+                depth = (side.level.values.amax(0) - float(heights[there].min())).clamp(min=0).to(self.device)
+                found = depth if found is None else torch.maximum(found, depth)
+        return found
 
     @abstractmethod
     def time_step(self, state: State) -> Tensor:
