@@ -10,10 +10,11 @@ from toys import toy_vae
 from gensat.conditioning.flood import FLOOD_CHANNELS
 from gensat.diffusion.codec import Codec
 from gensat.geo.legend import OTHER_GROUND, UNKNOWN, WATER
+from gensat.models.perceptual import Elpd
 from gensat.train.flood import FloodBank, guessed_depth
 from gensat.train.flood_pairs import FARTHEST, FloodPair, correlation, find_shifts, shifted
-from gensat.train.flood_report import chosen, cut, laid, table
-from gensat.train.water import PAINT, painted, shown
+from gensat.train.flood_report import chosen, cut, laid, measure, table
+from gensat.train.water import PAINT, WaterJudge, painted, shown
 from gensat.train.water_masks import SMALLEST, WaterReader, cleaned, crossvalidate, pair_features, scores
 from gensat.types import Place
 
@@ -172,9 +173,31 @@ def test_the_report_takes_the_middle_and_lays_exactly_the_mask() -> None:
 
 def test_the_table_says_each_renderer_with_its_intervals() -> None:
     one = {"value": 0.5, "interval": [0.4, 0.6]}
-    made = table({"optical": {name: one for name in ("IoU", "ELPD", "FVPS(ELPD)", "Frechet-64")}})
+    made = table({"optical": {name: one for name in ("IoU", "ELPD", "FVPS(ELPD)", "over paint", "Frechet-64")}})
     assert made.splitlines()[0].startswith("| | IoU |") and "| optical | 0.500 [0.400, 0.600] |" in made
     assert "0.5 [0.4, 0.6] |" in made.splitlines()[-1]
+
+
+def test_differences_from_paint_are_taken_image_by_image() -> None:
+    class Dark(WaterJudge):
+        """Sees water in all that is dark."""
+
+        name = "dark"  # type: ignore[assignment]
+
+        def __init__(self) -> None:
+            pass
+
+        def __call__(self, images: list[np.ndarray]) -> list[np.ndarray]:
+            return [image.mean(-1) < 60 for image in images]
+
+    wet = [np.tri(32, dtype=bool), np.tri(32, k=-12, dtype=bool)]
+    real = [np.where(w[..., None], 30, 200).astype(np.uint8).repeat(3, -1) for w in wet]
+    worse = [np.full((32, 32, 3), 200, np.uint8), real[1]]
+    made = measure({"hand-painted": worse, "as it was": real}, real, wet, Dark(), Elpd.from_assets())
+    assert made["hand-painted"]["over paint"]["value"] == 0
+    ours, theirs = (made[name]["FVPS(ELPD)"]["value"] for name in ("as it was", "hand-painted"))
+    assert made["as it was"]["over paint"]["value"] == pytest.approx(ours - theirs) and ours == pytest.approx(1)
+    assert theirs == pytest.approx(0.5)  # one right, and one without any water
 
 
 @pytest.mark.slow

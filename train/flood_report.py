@@ -37,6 +37,7 @@ from .recipe import program, start
 from .water import WaterJudge, agreement, laid_in, painted
 
 CONFIDENCE = 0.95
+BASELINE = "hand-painted"
 _SLOPE = 0.02  # of the ground, where a depth has to be made up
 
 Renderer = Callable[[LaidFlood, int], np.ndarray]
@@ -121,7 +122,7 @@ def renderers(recipe: DictConfig) -> dict[str, Renderer]:
     return {
         "diffusion": diffusion,
         "optical": optical,
-        "hand-painted": lambda flood, seed: painted(flood.image.array, flood.seen),
+        BASELINE: lambda flood, seed: painted(flood.image.array, flood.seen),
         "diffusion without the mask": unmasked,
         "image before the flood": lambda flood, seed: flood.image.array,
     }
@@ -130,22 +131,29 @@ def renderers(recipe: DictConfig) -> dict[str, Renderer]:
 def measure(
     pictures: dict[str, list[np.ndarray]], real: list[np.ndarray], wet: list[np.ndarray], judge: WaterJudge, elpd: Elpd
 ) -> dict[str, dict[str, Any]]:
-    """IoU of the water that the judge sees with that which was asked for, ELPD to the real image, and FVPS of both, per image."""
+    """IoU of the water that the judge sees with that which was asked for, ELPD to the real image, and FVPS of both, per image.
+
+    ``over paint`` is by how much FVPS is above that of the hand-painted baseline on the same images: images differ far more than
+    renderers, so the interval of this difference says what two intervals side by side cannot.
+    """
     figures: dict[str, dict[str, Any]] = {}
+    plausible: dict[str, torch.Tensor] = {}
     truth = to_tensor(real)
     for name, made in pictures.items():
         iou = agreement(judge, made, wet)
         with torch.no_grad():
             pairs = zip(to_tensor(made).split(16), truth.split(16), strict=True)
             distance = torch.cat([elpd(a, b) for a, b in pairs])
-        both = f"{judge.name}, ELPD"
+        plausible[name] = fvps_each(iou, distance)
         figures[name] = {
             "IoU": summarise_flood("IoU", iou, extractor=judge.name, confidence=CONFIDENCE).to_dict(),
             "ELPD": summarise_flood("ELPD", distance, extractor="ELPD", confidence=CONFIDENCE).to_dict(),
-            "FVPS(ELPD)": summarise_flood(
-                "FVPS(ELPD)", fvps_each(iou, distance), extractor=both, confidence=CONFIDENCE
-            ).to_dict(),
         }
+    for name, values in plausible.items():
+        for metric, each in (("FVPS(ELPD)", values), ("over paint", values - plausible[BASELINE])):
+            figures[name][metric] = summarise_flood(
+                metric, each, extractor=f"{judge.name}, ELPD", confidence=CONFIDENCE
+            ).to_dict()
     return figures
 
 
@@ -172,7 +180,7 @@ def likeness(
 
 def table(figures: dict[str, dict[str, Any]]) -> str:
     """The figures as Markdown."""
-    names = ["IoU", "ELPD", "FVPS(ELPD)", "Frechet-64"]
+    names = ["IoU", "ELPD", "FVPS(ELPD)", "over paint", "Frechet-64"]
     lines = ["| | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
     for side, found in figures.items():
         cells = []
