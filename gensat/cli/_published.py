@@ -14,7 +14,9 @@ from gensat.cli._console import Screen, hush_libraries
 from gensat.errors import InputError
 
 if TYPE_CHECKING:
-    from gensat.cli._ground import Lens, Output
+    from gensat.cli._camera import Lens
+    from gensat.cli._ground import Output
+    from gensat.cli._walk import Walk
     from gensat.pipelines.density_place import DensityPlace
     from gensat.render.paths import Track
     from gensat.render.view import View
@@ -36,7 +38,7 @@ class Published:
         str | None,
         typer.Option(
             help="Converted Sat2Density, Sat2Density++ or Sat3DGen (gensat models convert): makes the views from the image "
-            "alone, in the light of --light or --sky-histogram.",
+            "alone, in the light of --light or --sky-histogram; 256 x 256 pixels when not said otherwise.",
             rich_help_panel=PUBLISHED,
         ),
     ] = None
@@ -75,41 +77,39 @@ def views_of_model(
     *,
     at: Sequence[float] | None,
     heading: float | None,
-    track: Path | None,
-    drawn_on: tuple[int, int] | None,
-    speed: float | None,
-    fps: float,
+    walk: Walk,
     light: Path | None,
     seed: int | None,
     gsd: float | None,
     device: str,
 ) -> None:
     """Make the files and print the result."""
+    from gensat.cli._record import save_record
     from gensat.render.export.place import place_of
     from gensat.types import Place
 
     began = clock.perf_counter()
     place = _open(published, image, screen, light=light, seed=seed, gsd=gsd, device=device)
-    walk = None if track is None else _way(place, track, drawn_on, speed, fps)
+    way = None if walk.track is None else _way(place, walk)
     for note in place.notes:
         screen.note(f"note: {note}")
     if at is not None:
         x, y = place.local(at if place.frame.crs is None else Place(*at))
     else:
-        assert walk is not None and walk.heading is not None
-        x, y = float(walk.x[0]), float(walk.y[0])
-        heading = float(walk.heading[0]) if heading is None else heading
+        assert way is not None and way.heading is not None
+        x, y = float(way.x[0]), float(way.y[0])
+        heading = float(way.heading[0]) if heading is None else heading
     facing = (x,), (y,), (heading or 0.0,)
     tile = place.tile(*facing[:2])
     loaded = clock.perf_counter()
-    frames = 1 if walk is None else len(walk)
+    frames = 1 if way is None else len(way)
     width, height = lens.size.values()
     files: list[Path] = []
     if output.folder:
         files += _folder(place, tile, facing, output, lens, screen)
-    if walk is not None:
-        views: Iterator[View] = place.along(walk, **_how(lens))
-        files += output.save_walk(views, frames, fps, screen, output.path / "walk.mp4" if output.folder else None)
+    if way is not None:
+        views: Iterator[View] = place.along(way, **_how(lens))
+        files += output.save_walk(views, frames, walk.fps, screen, output.path / "walk.mp4" if output.folder else None)
     elif not output.folder:
         view = place.make(tile, *facing, **_how(lens)).views[0]
         (height, width), files = view.sky.shape, output.save_one(view)
@@ -126,18 +126,11 @@ def views_of_model(
         "seconds": round(clock.perf_counter() - loaded, 3),
     }
     if output.folder:
-        asked = {
-            "image": image,
-            "at": at,
-            "heading": heading,
-            "track": track,
-            "drawn_on": drawn_on,
-            "speed": speed,
-            "fps": fps,
-        }
+        asked = {"image": image, "at": at, "heading": heading, **vars(walk)}
         asked |= {"light": light, "seed": seed, "gsd": gsd, **vars(published), **vars(lens), "eye": None}
         scene = {"geometry": f"density of {spec.name}", "notes": list(place.notes)}
-        files.append(output.save_record(asked, {"place": place_of(tile.frame), "scene": scene, **data}))
+        came = {"place": place_of(tile.frame), "scene": scene, **data}
+        files.append(save_record(output.path, asked, came, overwrite=output.overwrite))
         data["outputs"] = [str(file) for file in files]
     shown = str(files[0]) if len(files) == 1 else f"{output.path}/  {len(files)} files"
     screen.result(data, f"{shown}  by {spec.name} in {data['seconds']:.1f} s")
@@ -157,13 +150,14 @@ def _open(published: Published, image: Path, screen: Screen, *, device: str, **g
         return DensityPlace.open(pipe, image, sky=published.sky, histogram=histogram, **given)
 
 
-def _way(place: DensityPlace, file: Path, drawn_on: tuple[int, int] | None, speed: float | None, fps: float) -> Track:
-    from gensat.cli._ground import PACE
+def _way(place: DensityPlace, walk: Walk) -> Track:
+    from gensat.cli._camera import PACE
     from gensat.pipelines.density_place import steps
     from gensat.render.track_files import read_track
 
-    track = read_track(file, place.frame, place.grid, drawn_on=drawn_on).require_inside(place.grid)
-    return steps(track, fps=fps, speed=speed, pace=PACE)
+    assert walk.track is not None
+    track = read_track(walk.track, place.frame, place.grid, drawn_on=walk.drawn_on).require_inside(place.grid)
+    return steps(track, fps=walk.fps, speed=walk.speed, pace=PACE)
 
 
 def _folder(place: DensityPlace, tile: Any, facing: Any, output: Output, lens: Lens, screen: Screen) -> list[Path]:

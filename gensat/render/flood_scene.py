@@ -40,15 +40,16 @@ def canvas_of(scene: Scene) -> Canvas:
     return Canvas(grid.columns, grid.rows, step, frame.crs, Affine(step, 0, float(x), 0, -step, float(y)))
 
 
-def flooded(scene: Scene, depth: GeoImage) -> Scene:
+def flooded(scene: Scene, depth: GeoImage, *, dry: bool = False) -> Scene:
     """The scene with the water of a depth raster in it, at the level of the scene's own ground plus the depth.
 
     Args:
         scene: without the flood.
         depth: one band of metres over the ground, of any CRS and resolution; 0 is dry.
+        dry: whether a depth without water in the scene leaves it as it is, as at the beginning of a flood.
 
     Raises:
-        InputError: as :func:`gensat.hydro.resample.depth_on`, or no water at all in the scene.
+        InputError: as :func:`gensat.hydro.resample.depth_on`, or no water at all in the scene unless it may be ``dry``.
     """
     canvas = canvas_of(scene)
     metres, wet = depth_on(depth, canvas)
@@ -57,6 +58,8 @@ def flooded(scene: Scene, depth: GeoImage) -> Scene:
     covered = scene.blocked().numpy()
     # On a surface model the ground of a building or tree is its top: the flood is known around it only.
     known = wet & np.isfinite(ground) & ~covered
+    if not known.any() and dry:
+        return scene
     if not known.any():
         raise InputError(
             "no open ground of the scene is under water; check that the depth is of this place and in metres"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gensat.errors import InputError
 from gensat.render.cameras import AnyCamera
-from gensat.render.flood_scene import Staff, depth_at, receded
+from gensat.render.flood_scene import Staff, depth_at, receded, require_above
 from gensat.render.gbuffers import render
 from gensat.render.scene import Scene
 from gensat.render.view import View
@@ -77,7 +77,8 @@ def rising(
 ) -> Iterator[tuple[View, Scene]]:
     """Views of the water rising to the level of ``scene``, with the scene of each; the first is dry, and the surface rises evenly.
 
-    A level surface rises alike everywhere, which is how a bathtub fills. For a flood that travels, render its own time steps instead.
+    A level surface rises alike everywhere, which is how a bathtub fills. For a flood that travels give the scenes of
+    :class:`gensat.render.flood_steps.FloodSteps` to :func:`filmed`.
 
     Args:
         scene: at its highest, staffs included.
@@ -90,6 +91,11 @@ def rising(
     Raises:
         InputError: fewer than two frames.
     """
+    return filmed(levels(scene, frames), camera, light, fps=fps, samples=samples)
+
+
+def levels(scene: Scene, frames: int) -> Iterator[Scene]:
+    """So many scenes of which the first is dry and the last is this one, at levels that rise evenly. Raises InputError for fewer than two."""
     if frames < 2:
         raise InputError(f"{frames} frames do not rise; give 2 or more")
     x, y = scene.grid.centres()
@@ -97,13 +103,51 @@ def rising(
     assert scene.water is not None
     deepest = float(torch.nan_to_num(scene.water.to(ground) - ground, nan=0.0).max())
     for k in range(frames):
-        down = deepest * (1 - k / (frames - 1))
-        now = receded(scene, down) if k else replace(scene, water=None)
-        lit = light.at(now, time=k / float(fps)) if k else None
-        if lit is None:
+        yield receded(scene, deepest * (1 - k / (frames - 1))) if k else replace(scene, water=None)
+
+
+def filmed(
+    scenes: Iterable[Scene], camera: AnyCamera, light: WaterLight, *, fps: float | int = 12.0, samples: int = 1
+) -> Iterator[tuple[View, Scene]]:
+    """A view of each of some scenes that differ in their water alone, with waves that move.
+
+    Args:
+        scenes: of one place, dry or not.
+        camera: above the water of them all.
+        light: of that place under water.
+        fps: scenes a second.
+        samples: n x n rays a pixel.
+
+    Raises:
+        InputError: the camera is under water.
+    """
+    for k, now in enumerate(scenes):
+        require_above(now, camera)
+        if now.water is None:
             yield render(now, camera, light=light.base, samples=samples), now
         else:
+            lit = light.at(now, time=k / float(fps))
             yield render(now, camera, light=lit, shader=lit.shader, samples=samples), now
+
+
+def write_time(picture: UInt8[np.ndarray, "h w 3"], seconds: float | int) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture with a time in its lower left corner: minutes and seconds, from an hour on hours and minutes."""
+    made = Image.fromarray(picture)
+    size = max(11.0, made.height / 24)
+    ImageDraw.Draw(made).text(
+        (size * 0.6, made.height - size * 0.6), time_text(seconds), fill=(255, 255, 255), font=ImageFont.load_default(size),
+        anchor="ls", stroke_width=2, stroke_fill=(20, 20, 20),
+    )  # fmt: skip
+    return np.asarray(made)
+
+
+def time_text(seconds: float | int) -> str:
+    """A time of a flood: ``2 min 05 s``, ``1 h 30 min``."""
+    whole = round(float(seconds))
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(float(seconds) / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def before_and_after(
