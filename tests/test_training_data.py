@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy import ndimage
 from toys import toy_text, toy_vae
 
 from gensat.conditioning.layout import encode_layout
@@ -12,8 +14,9 @@ from gensat.train.cache import cached
 from gensat.train.captions import CLASSES, all_captions, draw
 from gensat.train.clouds import add_clouds
 from gensat.train.controls import cell_weights, class_weights, controls
-from gensat.train.data import load_samples, stitch
+from gensat.train.data import load_samples
 from gensat.train.latents import Bank, Dropout, Entry, TextBank, conditions, crop, encode_samples, variants
+from gensat.train.mosaics import PER_DEGREE, mosaics, stitch
 from gensat.train.objective import flow, loss
 from gensat.train.sources import Sample
 from gensat.train.splits import held_out, held_out_boxes
@@ -172,30 +175,57 @@ def test_flow_targets_lead_from_noise_to_data():
     assert ((t > 0) & (t < 1000)).all()
 
 
-def test_neighbouring_tiles_are_stitched_where_they_belong():
-    ground = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
-    metres = np.array([111320.0 * np.cos(np.radians(29.7)), 110850.0])
+def _tiles(ground: np.ndarray, rng: np.random.Generator) -> list[Sample]:
+    """Tiles of 128 pixels as Houston's are: placed in degrees, to a rounded pixel."""
     tiles = []
-    for row in range(0, 273, 68):
-        for col in range(0, 273, 68):
-            lon, lat = np.array([col + 64, -(row + 64)]) * 0.5 / metres + [-95.5, 29.7]
-            place, acquisition = Place(lon, lat), Acquisition(gsd=0.5)
+    for row in range(0, 273, 56):
+        for col in range(0, 273, 56):
+            lon, lat = (np.array((col + 64, -(row + 64))) + rng.uniform(-0.4, 0.4, 2)) / PER_DEGREE + [-95.5, 29.7]
+            image = ground[row : row + 128, col : col + 128]
+            acquisition = Acquisition(gsd=0.4673)
             tiles.append(
-                Sample(
-                    "houston",
-                    f"{row}-{col}.pre",
-                    ground[row : row + 128, col : col + 128],
-                    "",
-                    place=place,
-                    acquisition=acquisition,
-                )
+                Sample("houston", f"{row}-{col}.pre", image, "", place=Place(lon, lat), acquisition=acquisition)
             )
-    mosaics = list(stitch(tiles))
-    assert mosaics
-    centre = mosaics[0].place
-    col, row = np.array([(centre.lon + 95.5), -(centre.lat - 29.7)]) * metres / 0.5
-    row, col = round(row) - 128, round(col) - 128
-    assert np.array_equal(mosaics[0].image, ground[row : row + 256, col : col + 256])
+    return tiles
+
+
+def _smooth_ground(seed: int) -> np.ndarray:
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(400, 400, 3)), (3, 3, 0))
+    return (128 + 40 * noise / noise.std()).clip(0, 255).astype(np.uint8)
+
+
+def test_neighbouring_tiles_are_stitched_where_they_belong():
+    ground = _smooth_ground(0)
+    tiles = _tiles(ground, np.random.default_rng(1))
+    places, images = [t.place for t in tiles], [t.image for t in tiles]
+    found = list(mosaics(places, images, size=192))
+    assert found
+    for one in found:
+        row, col = (int(n) for n in tiles[one.centre].key.removesuffix(".pre").split("-"))
+        wide = one.tile.shape[1]
+        assert wide == round(192 / np.cos(np.radians(29.7)))
+        top, left = row + 64 - 96, col + 64 - round(wide / 2)
+        squeezed = np.asarray(Image.fromarray(ground[top : top + 192, left : left + wide]).resize((192, 192), 1))
+        made = one.take(images)
+        assert made.shape == (192, 192, 3) and one.gsd == pytest.approx(0.4976, abs=1e-3)
+        # An odd width leaves half a pixel to where the middle is; a seam off by one would show all over.
+        apart = [np.abs(np.roll(squeezed, s, 1).astype(int) - made)[:, 3:-3].mean() for s in (-1, 0, 1)]
+        assert min(apart) < 1.0
+        mask = one.take([image[..., 0] > 128 for image in images])
+        assert mask.dtype == bool and (mask == (made[..., 0] > 128)).mean() > 0.95
+    assert [s.key for s in stitch(tiles, size=192)] == [f"{tiles[m.centre].key}.mosaic" for m in found]
+
+
+def test_a_tile_that_shows_another_place_is_left_out():
+    ground = _smooth_ground(2)
+    tiles = _tiles(ground, np.random.default_rng(3))
+    whole = len(list(stitch(tiles, size=192)))
+    wrong = next(i for i, t in enumerate(tiles) if t.key == "112-112.pre")
+    tiles[wrong].image = _smooth_ground(9)[:128, :128]
+    found = list(mosaics([t.place for t in tiles], [t.image for t in tiles], size=192))
+    assert 0 < len(found) <= whole
+    assert all(one.centre == wrong or wrong not in one.tile for one in found)
+    assert list(stitch(tiles[:3], size=192)) == [] and list(stitch([])) == []
 
 
 @pytest.mark.data

@@ -24,6 +24,7 @@ from ..files import atomic_write
 from ..types import Place
 from .data import load_samples
 from .logs import say
+from .mosaics import mosaics
 from .sources import Sample
 from .splits import held_out
 from .water_masks import WaterReader, cleaned, crossvalidate, labelled_points, pair_features, scores
@@ -140,6 +141,20 @@ def flood_pairs(root: str | Path | None = None, *, split: str, cache: str | Path
     return [
         FloodPair(keys[i], before[i], *shifted(after[i], shifts[i]), water=water[i], place=places[i])
         for i in np.flatnonzero(wanted)
+    ]
+
+
+def larger(pairs: Sequence[FloodPair], size: int = 256) -> list[FloodPair]:
+    """Pairs of ``size`` square pixels from neighbours, where they cover as much (:func:`gensat.train.mosaics.mosaics`); by their keys, ``.mosaic``."""
+    kept = list(pairs)
+    found = mosaics([p.place for p in kept], [p.before for p in kept], size=size)
+    return [
+        FloodPair(
+            f"{kept[m.centre].key}.mosaic",
+            *(m.take([getattr(p, name) for p in kept]) for name in ("before", "after", "valid", "water")),
+            place=m.place,
+        )
+        for m in found
     ]
 
 

@@ -24,8 +24,9 @@ from ..metrics.consistency import class_consistency, gsd_response
 from ..models.features import EfficientNetLite0, over_images
 from ..models.probe import SceneProbe
 from .card import Outcome
-from .data import load_samples, stitch
+from .data import load_samples
 from .logs import say
+from .mosaics import stitch
 from .recipe import program, start
 from .sources import Sample
 
