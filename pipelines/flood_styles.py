@@ -45,12 +45,10 @@ def picture_flood(
     if style == "optical":
         given = dict(optics or {})
         sun = given.pop("sun", None)
-        water = str(given.pop("water", "silt"))
         return render_flood(
             laid.image,
             laid.depth,
             laid.seen,
-            water=float(water) if water.replace(".", "", 1).isdigit() else water,
             sun=SUN if sun is None else SunPosition(*sun),
             edge=edge,
             gsd=laid.canvas.gsd if laid.image.crs is None else None,

@@ -1,4 +1,4 @@
-"""What ``gensat flood view`` makes: the water of a request in a scene, and its pictures before one camera."""
+"""What ``gensat flood view`` makes: pictures of a flood before one camera, and the files they go to."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gensat.render.cameras import AnyCamera
+    from gensat.render.flood_request import Course
     from gensat.render.flood_scene import Staff
-    from gensat.render.flood_steps import FloodSteps
     from gensat.render.scene import Scene
     from gensat.render.view import View
     from gensat.render.water import WaterLight
@@ -59,59 +59,6 @@ class Output:
     def films(self) -> bool:
         """Whether water is shown that moves."""
         return self.folder or self.path.suffix.lower() in VIDEOS
-
-
-@dataclass(frozen=True, eq=False)
-class Course:
-    """The water of a request: one surface, or the moments of a flood.
-
-    Args:
-        dry: the scene without it.
-        scene: with the water that a still shows.
-        seconds: of that moment; None for a surface.
-        steps: all moments; None for a surface.
-    """
-
-    dry: Scene
-    scene: Scene
-    seconds: float | None = None
-    steps: FloodSteps | None = None
-
-    @classmethod
-    def surface(cls, dry: Scene, depth: Path | None, level: float | None) -> Course:
-        """Of a depth raster, or a level. Raises InputError for no water in the scene."""
-        from gensat.geo.raster import open_image
-        from gensat.render.flood_scene import filled, flooded
-
-        return cls(dry, flooded(dry, open_image(depth)) if level is None else filled(dry, level))  # type: ignore[arg-type]
-
-    @classmethod
-    def moments(
-        cls, dry: Scene, folder: Path, minute: float | None, points: list[tuple[float, float]], *, films: bool
-    ) -> Course:
-        """Of a folder of depths. A still shows a minute, else the moment at which it is deepest at the first of some local points that gets wet."""
-        from gensat.render.flood_steps import FloodSteps
-
-        steps = FloodSteps.open(folder)
-        if films and len(steps) < 2:
-            raise InputError(f"{folder} holds one moment, which does not move; give that raster itself as --depth")
-        seconds = steps.deepest(dry, *points) if minute is None else 60 * minute
-        scene = steps.scene(dry, seconds)
-        if scene.water is None:
-            raise InputError(
-                f"no open ground of the scene is under water at minute {seconds / 60:g}; give another --minute, or depths of this place"
-            )
-        return cls(dry, scene, seconds, steps)
-
-    def scenes(self, scene: Scene, frames: int, staff: Staff | None) -> Iterator[tuple[Scene, float | None]]:
-        """The water as it comes to ``scene`` (on its device, with the staff), with the seconds of moments."""
-        from gensat.render.flood_view import levels
-
-        if self.steps is None:
-            yield from ((one, None) for one in levels(scene, frames))
-            return
-        for one, seconds in self.steps.scenes(self.dry, frames):
-            yield (one if staff is None else staff.into(one)).to(scene.image.device), seconds
 
 
 @dataclass(frozen=True, eq=False)

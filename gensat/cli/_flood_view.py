@@ -65,11 +65,6 @@ class Flood:
     frames: Annotated[int, typer.Option(help="Of .mp4 and .gif.", rich_help_panel=_RISING)] = 48
     fps: Annotated[float, typer.Option(help="Frames a second.", rich_help_panel=_RISING)] = 12.0
 
-    @property
-    def moments(self) -> bool:
-        """Whether the depth is a folder of moments."""
-        return self.depth is not None and self.depth.is_dir()
-
     def check(self, *, film: bool) -> None:
         """Raise InputError for options that do not go together, or not with a file that is a ``film`` and nothing else."""
         if (self.depth is None) == (self.level is None):
@@ -80,16 +75,8 @@ class Flood:
             )
         if self.staff is not None and self.gauge is None:
             raise InputError("--staff is the height of the --gauge; give it, or leave it out")
-        if self.minute is not None and (film or not self.moments):
+        if self.minute is not None and (film or self.depth is None or not self.depth.is_dir()):
             raise InputError("--minute is for a still of a folder's flood (--depth FOLDER/); leave it out")
-
-    @property
-    def turbidity(self) -> str | float:
-        """A preset's name, or g/m3."""
-        try:
-            return float(self.water)
-        except ValueError:
-            return self.water
 
 
 @options.spread
@@ -128,7 +115,7 @@ def view(
 
     gensat flood view city.tif --depth flood/ --heights dsm.tif --at -77.04 38.80 --gauge -77.041 38.801 -o street/
     """
-    from gensat.cli._flood_street import Course, Output, Street
+    from gensat.cli._flood_street import Output, Street
 
     screen, lens, output = Screen(quiet, json), viewing.lens(), Output.check(out, overwrite=overwrite)
     flood.check(film=output.films and not output.folder)
@@ -137,22 +124,21 @@ def view(
     from gensat.cli._walk import place_in
     from gensat.diffusion.precision import choose
     from gensat.render.export.place import place_of
+    from gensat.render.flood_request import open_flood
     from gensat.render.flood_scene import Staff, depth_at, require_above
     from gensat.render.water import WaterLight
     from gensat.render.water_optics import Water
 
-    Water.named(flood.turbidity)
+    water = Water.named(flood.water)
     dry = geometry.scene(image)
     position = dry.stand(place_in(dry, at), lens.eye)
     points = [position[:2]]
     if flood.gauge is not None:
         where = flood.gauge if dry.frame.crs is None else dry.frame.local(*flood.gauge)
         points.append((float(where[0]), float(where[1])))
-    if flood.moments:
-        assert flood.depth is not None
-        course = Course.moments(dry, flood.depth, flood.minute, points, films=output.films)
-    else:
-        course = Course.surface(dry, flood.depth, flood.level)
+    course = open_flood(dry, depth=flood.depth, level=flood.level, minute=flood.minute, points=points)
+    if output.films and course.steps is not None and len(course.steps) < 2:
+        raise InputError(f"{flood.depth} holds one moment, which does not move; give that raster itself as --depth")
     staff = None if flood.gauge is None else Staff(*points[1], 3.0 if flood.staff is None else flood.staff)
     scene = course.scene if staff is None else staff.into(course.scene)
     camera = lens.at(scene, position, viewing.heading or 0.0)
@@ -162,7 +148,7 @@ def view(
     scene = scene.to(choose(device=device).device)
     for note in scene.provenance["notes"]:
         screen.note(f"note: {note}")
-    light = WaterLight(scene, lighting.on(dry), water=flood.turbidity, wind=flood.wind, seed=lighting.seed)
+    light = WaterLight(scene, lighting.on(dry), water=water, wind=flood.wind, seed=lighting.seed)
     street = Street(course, scene, camera, light, staff, viewing.samples)
     loaded = clock.perf_counter()
     files = street.save(output, frames=flood.frames, fps=flood.fps, progress=not quiet)

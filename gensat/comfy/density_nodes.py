@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gensat.comfy import host
-from gensat.comfy.node import MAX_SEED, Node, looking, mappings, text, whole
+from gensat.comfy.node import Node, an_image, looking, mappings, seeds, text, whole
 from gensat.comfy.values import Geo, one_image, shown
 from gensat.errors import InputError
 from gensat.types import Place
@@ -31,12 +31,11 @@ class GensatPublishedView(Node):
                 "size": whole(256, 32, 4096, "Pixels a side; panoramas have the model's size."),
             },
             "optional": {
-                "geo": ("GENSAT_GEO",),
-                "file": text(tooltip="A georeferenced image, where no geo is connected."),
+                **an_image("A georeferenced image"),
                 "light": ("IMAGE", {"tooltip": "Street panorama whose sky lights the place."}),
                 "sky": ("MASK", {"tooltip": "Where it shows sky; looked for when not connected."}),
                 "histogram": text(tooltip="Instead of light: a file with the 270 numbers."),
-                "seed": whole(0, 0, MAX_SEED, "0: the mean of what the model draws.", control_after_generate=True),
+                **seeds("0: the mean of what the model draws."),
             },
         }
 
@@ -68,7 +67,7 @@ class GensatPublishedView(Node):
             one_image(geo, file, "a published view needs"),
             light=None if panoramas is None else panoramas[0, ..., :3],
             sky=None if masks is None else masks[0],
-            histogram=host.input_file(histogram.strip()) if histogram.strip() else None,
+            histogram=host.optional_file(histogram),
             seed=seed or None,
         )
         x, y = place.local(Place(lon, lat))

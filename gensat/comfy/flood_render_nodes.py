@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gensat.comfy import host
-from gensat.comfy.node import MAX_SEED, Node, mappings, number, text, whole
-from gensat.comfy.values import Geo, one_image
+from gensat.comfy.node import Node, an_image, mappings, number, seeds, text
+from gensat.comfy.values import Geo, as_image, as_mask, one_image
 
 
 class GensatFloodRender(Node):
@@ -28,11 +28,10 @@ class GensatFloodRender(Node):
                 "wind": number(1.5, 0.0, 30.0, 0.5, "Optical: metres per second."),
                 "prompt": text("a flooded neighborhood", "Diffusion: words."),
                 "edge": number(2.0, 0.0, 50.0, 0.5, "Pixels over which the water sets in."),
-                "seed": whole(0, 0, MAX_SEED, control_after_generate=True),
+                **seeds(),
             },
             "optional": {
-                "geo": ("GENSAT_GEO",),
-                "file": text(tooltip="An image file, where no geo is connected."),
+                **an_image(),
                 "model": ("GENSAT_MODEL", {"tooltip": "Of the styles diffusion (gensat-flood without) and pix2pixhd."}),
                 "heights": text(tooltip="Raster of metres above ground: what rises above the water; or"),
                 "buildings": text(tooltip="footprints with heights."),
@@ -55,8 +54,6 @@ class GensatFloodRender(Node):
         buildings: str = "",
     ) -> tuple[Any, Geo, Any]:
         """The picture, the image with its place, and the mask of the water that is seen."""
-        import torch
-
         from gensat.geo.display import to_rgb
         from gensat.geo.raster import open_image
         from gensat.hydro.over_image import lay_flood
@@ -67,8 +64,8 @@ class GensatFloodRender(Node):
         laid = lay_flood(
             image if isinstance(image, GeoImage) else open_image(image),
             host.input_file(depth.strip()),
-            heights=host.input_file(heights.strip()) if heights.strip() else None,
-            buildings=host.input_file(buildings.strip()) if buildings.strip() else None,
+            heights=host.optional_file(heights),
+            buildings=host.optional_file(buildings),
         )
         painting: dict[str, Any] = {"prompt": prompt}
         if style == "diffusion" and model is not None:
@@ -82,9 +79,7 @@ class GensatFloodRender(Node):
             optics={"water": water, "wind": wind},
             painting=painting,
         )
-        picture = torch.from_numpy(to_rgb(made)).float()[None] / 255
-        mask = torch.from_numpy(laid.seen).float()[None]
-        return picture.to(host.image_device()), Geo((made,)), mask.to(host.image_device())
+        return as_image(to_rgb(made)), Geo((made,)), as_mask(laid.seen)
 
     @classmethod
     def IS_CHANGED(cls, depth: str, file: str = "", heights: str = "", buildings: str = "", **_: Any) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from gensat.comfy import host
-from gensat.comfy.node import MAX_SEED, Node, OutputNode, looking, mappings, number, prefix, text, whole
-from gensat.comfy.values import Geo, one_image, shown
+from gensat.comfy.node import Node, OutputNode, an_image, mappings, number, prefix, seeds, standing, text, whole
+from gensat.comfy.values import Geo, camera_at, one_image, shown
 from gensat.errors import InputError
-from gensat.types import Place
 
-_SUITABLE = "what suits"
+SUITABLE = "what suits"
 
 
 class GensatScene(Node):
@@ -32,10 +30,7 @@ class GensatScene(Node):
                 "terrain": text(tooltip="Bare ground: a raster, or a number of metres."),
                 "default_height": number(0.0, 0.0, 1000.0, 0.5, "Metres of buildings without one; 0: an error."),
             },
-            "optional": {
-                "geo": ("GENSAT_GEO",),
-                "file": text(tooltip="A georeferenced image, where no geo is connected."),
-            },
+            "optional": an_image("A georeferenced image"),
         }
 
     def make(
@@ -53,8 +48,8 @@ class GensatScene(Node):
         return (
             open_scene(
                 one_image(geo, file, "a scene needs"),
-                heights=_file(heights),
-                buildings=_file(buildings),
+                heights=host.optional_file(heights),
+                buildings=host.optional_file(buildings),
                 terrain=host.number_or_file(terrain),
                 default_height=(default_height or None) if buildings.strip() else None,
             ),
@@ -80,18 +75,15 @@ class GensatGroundView(Node):
         return {
             "required": {
                 "scene": ("GENSAT_SCENE",),
-                **looking(panorama=False),
-                "width": whole(1024, 16, 8192),
-                "height": whole(768, 16, 8192),
-                "eye": number(1.7, 0.1, 1000.0, 0.1, "Metres above ground."),
+                **standing(),
             },
             "optional": {
                 "time": text(tooltip="Sun of a moment: 2024-06-21T09:00Z; empty: as it is."),
                 "samples": whole(2, 1, 8),
                 "refiner": ("GENSAT_MODEL", {"tooltip": "Paints the view; a folder that gensat train refiner made."}),
                 "prompt": text("a street view", tooltip="What the refiner is told."),
-                "seed": whole(0, 0, MAX_SEED, control_after_generate=True),
-                "facades": _facades(),
+                **seeds(),
+                "facades": facades_widget(),
             },
         }
 
@@ -112,22 +104,18 @@ class GensatGroundView(Node):
         refiner: Any = None,
         prompt: str = "a street view",
         seed: int = 0,
-        facades: str = _SUITABLE,
+        facades: str = SUITABLE,
     ) -> tuple[Any, Any, Any]:
         """The picture, metres of depth scaled so that the nearest is 1 and the sky 0, and the mask of what is invented."""
         from gensat.pipelines.ground import GroundPipeline, GroundViews
-        from gensat.render.cameras import Camera, Panorama
         from gensat.render.gbuffers import render
         from gensat.render.request import open_light
 
-        position = scene.stand(Place(lon, lat), eye)
-        shape: dict[str, Any] = {"heading": heading, "width": width, "height": height}
-        if panorama:
-            camera: Any = Panorama.looking(scene.frame, position, **shape)
-        else:
-            camera = Camera.looking(scene.frame, position, pitch=pitch, fov=fov, **shape)
-        plain = refiner is not None and facades == _SUITABLE  # what it was trained on
-        style = "none" if plain else None if facades == _SUITABLE else facades
+        camera = camera_at(
+            scene, lon, lat, eye, heading=heading, pitch=pitch, fov=fov, panorama=panorama, width=width, height=height
+        )
+        plain = refiner is not None and facades == SUITABLE  # what it was trained on
+        style = "none" if plain else None if facades == SUITABLE else facades
         light = open_light(scene, time=time.strip() or None, facades=style, seed=seed)
         view = render(scene, camera, light=light, samples=samples)
         if refiner is not None:
@@ -153,11 +141,11 @@ class GensatExportScene(OutputNode):
                 "format": ([".glb", ".obj", ".ply", ".las", ".splats.ply", ".tif"], {"default": ".glb"}),
                 **prefix("gensat/scene"),
             },
-            "optional": {"facades": _facades(), "seed": whole(0, 0, MAX_SEED, control_after_generate=True)},
+            "optional": {"facades": facades_widget(), **seeds()},
         }
 
     def save(
-        self, scene: Any, format: str, filename_prefix: str, facades: str = _SUITABLE, seed: int = 0
+        self, scene: Any, format: str, filename_prefix: str, facades: str = SUITABLE, seed: int = 0
     ) -> dict[str, Any]:
         """The path that was written; existing files are kept."""
         from gensat.render.export.scene import save_scene
@@ -167,20 +155,16 @@ class GensatExportScene(OutputNode):
         path = host.next_output(filename_prefix, format)
         light = None
         if format in (".glb", ".obj"):
-            light = open_light(scene, facades=None if facades == _SUITABLE else facades, seed=seed)
+            light = open_light(scene, facades=None if facades == SUITABLE else facades, seed=seed)
         save_scene(scene, path, facades=light if isinstance(light, DressedLight) else None)
         return self.written([path])
 
 
-def _facades() -> tuple[Any, ...]:
+def facades_widget() -> tuple[Any, ...]:
     """A widget for the style of invented walls."""
     from gensat.render.streets.styles import STREET_TYPES
 
-    return [_SUITABLE, "none", *STREET_TYPES], {"default": _SUITABLE, "tooltip": "Invented walls of footprints."}
-
-
-def _file(name: str) -> Path | None:
-    return host.input_file(name.strip()) if name.strip() else None
+    return [SUITABLE, "none", *STREET_TYPES], {"default": SUITABLE, "tooltip": "Invented walls of footprints."}
 
 
 NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS = mappings((GensatScene, GensatGroundView, GensatExportScene))

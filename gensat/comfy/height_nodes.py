@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gensat.comfy import host
-from gensat.comfy.node import Node, mappings, number, text
+from gensat.comfy.node import Node, an_image, mappings, number, text
 from gensat.comfy.values import Geo, one_image
 
 
@@ -32,8 +32,7 @@ class GensatHeights(Node):
                 "brightest": number(30.0, 1.0, 1000.0, 1.0, "Metres above ground that are white in the pictures."),
             },
             "optional": {
-                "geo": ("GENSAT_GEO",),
-                "file": text(tooltip="An image file, where no geo is connected."),
+                **an_image(),
                 "filename_prefix": text("gensat/heights", "May name a folder."),
             },
         }

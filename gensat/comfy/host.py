@@ -77,6 +77,11 @@ def input_file(name: str) -> Path:
     return path if folder is None or path.is_absolute() or path.exists() else folder / path
 
 
+def optional_file(name: str) -> Path | None:
+    """As :func:`input_file`; None where no name is given."""
+    return input_file(name.strip()) if name.strip() else None
+
+
 def number_or_file(given: str) -> str | None:
     """Text that is a number or names a file of the user's: a number stays as it was typed, nothing is None."""
     given = given.strip()

@@ -73,6 +73,26 @@ def looking(panorama: bool) -> dict[str, Widget]:
     }
 
 
+def standing() -> dict[str, Widget]:
+    """A camera on the ground of a scene."""
+    return {
+        **looking(panorama=False),
+        "width": whole(1024, 16, 8192),
+        "height": whole(768, 16, 8192),
+        "eye": number(1.7, 0.1, 1000.0, 0.1, "Metres above ground, not water."),
+    }
+
+
+def an_image(kind: str = "An image file") -> dict[str, Widget | tuple[str]]:
+    """An image that another node made, or a file."""
+    return {"geo": ("GENSAT_GEO",), "file": text(tooltip=f"{kind}, where no geo is connected.")}
+
+
+def seeds(tooltip: str | None = None) -> dict[str, Widget]:
+    """A seed, which the browser may change after each run."""
+    return {"seed": whole(0, 0, MAX_SEED, tooltip, control_after_generate=True)}
+
+
 def prefix(default: str, example: str = "") -> dict[str, Widget]:
     """The name that numbered files begin with."""
     return {"filename_prefix": text(default, f"May name a folder{example}.")}

@@ -16,6 +16,8 @@ from gensat.geo.display import to_rgb
 from gensat.types import Acquisition, GeoImage, Place
 
 if TYPE_CHECKING:
+    from gensat.render.cameras import AnyCamera
+    from gensat.render.scene import Scene
     from gensat.render.view import View
 
 
@@ -65,6 +67,43 @@ def one_image(geo: Geo | None, file: str, needs: str) -> GeoImage | Path:
     if (geo is None) == (not file.strip()):
         raise InputError(f"{needs} one image; connect geo, or name a file")
     return geo.scenes[0] if geo is not None else host.input_file(file.strip())
+
+
+def camera_at(
+    scene: Scene,
+    lon: float,
+    lat: float,
+    eye: float,
+    *,
+    heading: float,
+    pitch: float,
+    fov: float,
+    panorama: bool,
+    width: int,
+    height: int,
+) -> AnyCamera:
+    """The camera that the widgets of :func:`gensat.comfy.node.standing` describe. Raises InputError for a place where nobody can stand."""
+    from gensat.render.cameras import Camera, Panorama
+
+    position = scene.stand(Place(lon, lat), eye)
+    shape: dict[str, Any] = {"heading": heading, "width": width, "height": height}
+    if panorama:
+        return Panorama.looking(scene.frame, position, **shape)
+    return Camera.looking(scene.frame, position, pitch=pitch, fov=fov, **shape)
+
+
+def as_image(picture: np.ndarray) -> Any:
+    """IMAGE (1, H, W, 3) of a picture (H, W, 3) uint8."""
+    import torch
+
+    return (torch.from_numpy(picture.copy()).float()[None] / 255).to(host.image_device())
+
+
+def as_mask(mask: Any) -> Any:
+    """MASK (1, H, W) of a boolean array or tensor (H, W)."""
+    import torch
+
+    return torch.as_tensor(mask).float()[None].to(host.image_device())
 
 
 def shown(view: View) -> tuple[Any, Any, Any]:

@@ -77,18 +77,22 @@ class Water:
 
     @classmethod
     def named(cls, water: Water | str | float | int) -> Water:
-        """The water itself, a preset of ``WATERS``, or g/m3 of sediment.
+        """The water itself, a preset of ``WATERS``, or g/m3 of sediment, as a number or in digits.
 
         Raises:
             InputError: there is no such preset.
         """
         if isinstance(water, Water):
             return water
-        if isinstance(water, str):
-            if water not in WATERS:
-                raise InputError(f"there is no water {water!r}; choose one of {', '.join(WATERS)}, or g/m3 of sediment")
+        if isinstance(water, str) and water in WATERS:
             return WATERS[water]
-        return cls(water)
+        try:
+            sediment = float(water)
+        except ValueError:
+            raise InputError(
+                f"there is no water {water!r}; choose one of {', '.join(WATERS)}, or g/m3 of sediment"
+            ) from None
+        return cls(sediment)
 
     def absorption(self, nanometres: Sequence[float | int] | np.ndarray) -> Float[np.ndarray, " b"]:
         """1/m at each wavelength."""
