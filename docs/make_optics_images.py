@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from gensat.geo.canvas import Canvas
 from gensat.hydro.bathtub import find_sources, spill_level
@@ -17,7 +18,8 @@ from gensat.hydro.resample import depth_on
 from gensat.render.change_optics import burn, melt
 from gensat.render.flood_optics import render_flood
 from gensat.render.forest_optics import reforest
-from gensat.render.water_optics import WATERS
+from gensat.render.radiometry import Radiometry
+from gensat.render.water_optics import WATERS, Water
 from gensat.types import GeoImage
 
 IMAGES = Path(__file__).parent / "images"
@@ -61,7 +63,19 @@ def olinda(data: Path) -> None:
     land = np.where((spill < 5.0) & (domain.bed > 0), 5.0 - domain.bed, 0.0)
     depth, _ = depth_on(domain.raster(land, name="depth", unit="m"), Canvas.like(image))
     seen = open_water(depth)
-    made = render_flood(image, depth, seen, water="river", wavelengths=LANDSAT7, edge=0.0)
+    reading = Radiometry.of(image, wavelengths=LANDSAT7, dry=~seen)
+    dark, _ = ndimage.label(image.array[:, :, 3] < 18)  # in near infrared
+    sea = dark == np.bincount(dark.ravel())[1:].argmax() + 1  # the largest
+    water = Water.like(np.median(reading.reflectance()[sea], 0), LANDSAT7)
+    made = render_flood(image, depth, seen, water=water, edge=0.0, reading=reading)
+    print(
+        "water of the sea",
+        water,
+        "counts of it",
+        np.median(image.array[sea], 0),
+        "of the flood",
+        np.median(made.array[seen], 0),
+    )
     assert np.array_equal(made.array[~seen], image.array[~seen])
     size, count = 120, np.pad(seen.astype(int), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     wet = count[size:, size:] - count[:-size, size:] - count[size:, :-size] + count[:-size, :-size]

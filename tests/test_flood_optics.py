@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from affine import Affine
+from conftest import DATA
 
 from gensat.errors import InputError
 from gensat.geo.canvas import Canvas
@@ -84,7 +85,7 @@ def test_light_of_the_bottom_falls_off_exponentially():
     far, _ = reflectance_at(0.7, water="lake")
     kept = np.exp(-0.5 * Water.named("lake").attenuation(reading.nanometres, 50.0))
     visible = slice(0, 3)  # in the infrared nothing is left to compare
-    bright = near - deep > 0.05
+    bright = near - deep > 0.02
     ratio = (far - deep) / np.where(bright, near - deep, 1)
     assert np.abs(ratio - kept)[..., visible][bright[..., visible]].max() < 2e-3
 
@@ -96,6 +97,36 @@ def test_infrared_is_black_in_clear_water_and_sediment_brightens_red():
     assert red == sorted(red) and red[-1] < 1
     blue_over_red = [w.reflectance(RGB)[2] / w.reflectance(RGB)[0] for w in WATERS.values()]
     assert blue_over_red == sorted(blue_over_red, reverse=True)
+
+
+def test_water_that_was_seen_is_found_again():
+    """What is in it, where the model made it; its very colour, where something else did."""
+    for water in (*WATERS.values(), Water(55.0, 0.3)):
+        found = Water.like(water.reflectance((480, 560, 660)), (480, 560, 660))
+        assert float(found.sediment) == pytest.approx(float(water.sediment), rel=0.1)
+        np.testing.assert_allclose(
+            found.reflectance((450, 520, 600)), water.reflectance((450, 520, 600)), rtol=0.03, atol=1e-3
+        )
+    grey = (0.10, 0.13, 0.10, 0.006, 0.006)
+    found = Water.like(grey, (485, 560, 660, 835, 1650))
+    np.testing.assert_allclose(found.reflectance((485, 560, 660)), grey[:3], rtol=1e-6)
+    assert 5 < float(found.sediment) < 60 and found.reflectance((835, 1650)).max() < 0.02
+    for wrong, lengths in (((0.1, 0.2), (480, 560, 660)), ((0.1, 0.0), (480, 560)), ((0.1,), (900,))):
+        with pytest.raises(InputError, match="between 0 and 1 in visible bands"):
+            Water.like(wrong, lengths)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("site", "zero"), [("282D_485L_3_3", 0), ("38D_378R_2_3", 0), ("433D_629L_3_1", 1000)])
+def test_counts_of_a_sensor_are_read_as_the_reflectances_they_are(site, zero):
+    """Sentinel-2 surface reflectances with their scale hidden: the land is read as bright as it is, within a factor of 1.8, on the places the means are of."""
+    image = GeoImage.open(DATA / "rasters" / "sites" / site / "s2_l2a.tif")
+    lengths = np.array((490, 560, 665, 842, 1610, 2190))
+    true = (image.array[..., [1, 2, 3, 7, 10, 11]] - zero).clip(0) / 1e4
+    read = Radiometry.of(GeoImage((true * 3000).astype(np.uint16)), wavelengths=lengths.tolist()).reflectance()
+    for part in (lengths < 700, (lengths > 700) & (lengths < 1300), lengths > 1300):
+        ratio = read[..., part].mean() / true[..., part].mean()
+        assert 1 / 1.8 < ratio < 1.8, (lengths[part], ratio)
 
 
 def test_energy():

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -170,7 +171,7 @@ def _deep(what: Water, nm: np.ndarray, amount: np.ndarray | float) -> np.ndarray
     if np.ndim(amount) == 0:
         return what.reflectance(nm)[None]
     levels = np.exp(np.linspace(math.log(float(np.min(amount))), math.log(float(np.max(amount))) + 1e-9, 17))
-    table = np.stack([Water(float(what.sediment) * float(k), what.dissolved).reflectance(nm) for k in levels])
+    table = np.stack([replace(what, sediment=float(what.sediment) * float(k)).reflectance(nm) for k in levels])
     return np.stack([np.interp(amount, levels, column) for column in table.T], 1)
 
 

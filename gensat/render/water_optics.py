@@ -61,6 +61,8 @@ class Water:
     Args:
         sediment: mineral matter in g/m3.
         dissolved: absorption of dissolved organic matter at 443 nm, 1/m.
+        tint: (nanometres, factor) pairs, by which the reflectance of deep water differs from the model's: of minerals, and of the sensor
+            that saw it (:meth:`like`); straight lines between, and as the nearest outside.
 
     Raises:
         InputError: a value below 0 or above what still flows as water (100 000 g/m3, 100 1/m).
@@ -68,6 +70,7 @@ class Water:
 
     sediment: float | int = 180.0
     dissolved: float | int = 1.5
+    tint: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name, most in (("sediment", 1e5), ("dissolved", 100.0)):
@@ -94,6 +97,43 @@ class Water:
             ) from None
         return cls(sediment)
 
+    @classmethod
+    def like(
+        cls, reflectance: Sequence[float | int] | np.ndarray, nanometres: Sequence[float | int] | np.ndarray
+    ) -> Water:
+        """The deep water that looks like one that was seen, such as the sea in an image: what is in it by least squares of the logarithm, and the rest as ``tint``.
+
+        Args:
+            reflectance: of the water, one a band, above 0.
+            nanometres: of the bands, of which those up to 700 count.
+
+        Raises:
+            InputError: no visible band, or a reflectance that is none.
+        """
+        length, seen = _wavelengths(nanometres), np.asarray(reflectance, np.float64)
+        visible = length <= 700
+        if seen.shape != length.shape or not visible.any() or not ((seen[visible] > 0) & (seen[visible] < 1)).all():
+            raise InputError(
+                "water is recognised by reflectances between 0 and 1 in visible bands; give one for each wavelength"
+            )
+
+        def off(water: Water) -> float:
+            return float((np.log(water.reflectance(length[visible]) / seen[visible]) ** 2).sum())
+
+        sediments, dissolved = np.geomspace(0.1, 3000, 60), np.geomspace(0.01, 8, 60)
+        for _ in range(3):  # finer and finer around the best
+            s, d = min(
+                ((s, d) for s in sediments for d in dissolved),
+                key=lambda pair: off(cls(float(pair[0]), float(pair[1]))),
+            )
+            sediments, dissolved = s * np.geomspace(0.85, 1.18, 9), d * np.geomspace(0.88, 1.13, 9)
+        found = cls(float(s), float(d))
+        order = np.argsort(length[visible])
+        factor = (seen[visible] / found.reflectance(length[visible]))[order]
+        return cls(
+            found.sediment, found.dissolved, tuple(zip(length[visible][order].tolist(), factor.tolist(), strict=True))
+        )
+
     def absorption(self, nanometres: Sequence[float | int] | np.ndarray) -> Float[np.ndarray, " b"]:
         """1/m at each wavelength."""
         length = _wavelengths(nanometres)
@@ -107,7 +147,8 @@ class Water:
 
     def reflectance(self, nanometres: Sequence[float | int] | np.ndarray) -> Float[np.ndarray, " b"]:
         """Of water so deep that no bottom is seen: pi times radiance over irradiance, above the surface, without what it mirrors."""
-        return above_water(0.084 * (u := self._share(nanometres)) + 0.17 * u**2)
+        known = above_water(0.084 * (u := self._share(nanometres)) + 0.17 * u**2)
+        return known * np.interp(_wavelengths(nanometres), *np.array(self.tint).T) if self.tint else known
 
     def attenuation(
         self, nanometres: Sequence[float | int] | np.ndarray, sun_elevation: float | int = 50.0
