@@ -1,5 +1,7 @@
 """Pairs of before and after: brought onto each other, read for water, drawn for training."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,16 @@ from gensat.train.flood import FloodBank, guessed_depth
 from gensat.train.flood_pairs import FARTHEST, FloodPair, correlation, find_shifts, shifted
 from gensat.train.flood_report import chosen, cut, laid, measure, table
 from gensat.train.water import PAINT, WaterJudge, painted, shown
-from gensat.train.water_masks import SMALLEST, WaterReader, cleaned, crossvalidate, pair_features, scores
+from gensat.train.water_masks import (
+    SMALLEST,
+    LabelledTile,
+    cleaned,
+    crossvalidate,
+    fit_reader,
+    judged,
+    pair_features,
+    scores,
+)
 from gensat.types import Place
 
 
@@ -80,28 +91,29 @@ def test_features_of_a_flat_pair_say_that_nothing_changed() -> None:
     assert same > 1.9 and abs(float(other)) < 0.5
 
 
+def labelled(seed: int) -> LabelledTile:
+    """A tile half of which is wet, which one of its features says, not quite surely."""
+    made = torch.Generator().manual_seed(seed)
+    wet = torch.zeros(32, 32, dtype=torch.bool)
+    wet[:, 12 + seed % 9 :] = True
+    features = torch.randn(32, 32, 24, generator=made)
+    features[..., 3] += 2.0 * wet
+    after = np.where(wet[..., None], np.uint8([120, 100, 80]), np.uint8([60, 120, 60]))
+    rows, columns = (v.flatten() for v in torch.meshgrid(torch.arange(2, 32, 5), torch.arange(2, 32, 5), indexing="ij"))
+    return LabelledTile(features, after, rows, columns, wet[rows, columns])
+
+
 def test_water_is_learned_from_points_and_checked_on_tiles_left_out() -> None:
     torch.manual_seed(0)
-    tiles = []
-    for _ in range(7):
-        wet = torch.rand(40) < 0.3
-        rows = torch.randn(40, 24)
-        rows[wet, 3] += 3.0
-        tiles.append((rows, wet))
+    tiles = [labelled(seed) for seed in range(4)]
     figures = crossvalidate(tiles, folds=2)
-    assert figures["points"] == 280 and figures["accuracy"] > 0.85
-    reader = WaterReader(torch.cat([t[0] for t in tiles]), torch.cat([t[1] for t in tiles]))
-    assert torch.equal(reader(tiles[0][0]), WaterReader(reader_rows(tiles), reader_wet(tiles))(tiles[0][0]))
-    shuffled = [(rows, wet[torch.randperm(len(wet))]) for rows, wet in tiles]
+    assert figures["points"] == 144 and figures["accuracy"] > 0.9
+    one, again = fit_reader(tiles[:2]), fit_reader(tiles[:2])
+    assert torch.equal(*(r(tiles[3].features, tiles[3].after) for r in (one, again)))
+    alone = torch.stack([m(one._normalised(tiles[3].points))[:, 0] for m in one.members]).mean(0) > 0
+    assert judged(one, tiles[3:])["accuracy"] > scores(alone, tiles[3].wet)["accuracy"]  # its surroundings tell more
+    shuffled = [replace(t, wet=t.wet[torch.randperm(len(t.wet))]) for t in tiles]
     assert crossvalidate(shuffled, folds=2)["accuracy"] < 0.8
-
-
-def reader_rows(tiles: list) -> torch.Tensor:
-    return torch.cat([t[0] for t in tiles])
-
-
-def reader_wet(tiles: list) -> torch.Tensor:
-    return torch.cat([t[1] for t in tiles])
 
 
 def test_scores_of_a_mask() -> None:

@@ -10,11 +10,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.fft
-import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 from scipy.spatial import cKDTree
@@ -27,12 +25,12 @@ from .logs import say
 from .mosaics import mosaics
 from .sources import Sample
 from .splits import held_out
-from .water_masks import WaterReader, cleaned, crossvalidate, labelled_points, pair_features, scores
+from .water_masks import WaterReader, cleaned, crossvalidate, fit_reader, judged, labelled_tiles, pair_features
 
 FARTHEST = 20
 """Pixels by which a pair may be apart."""
 
-_VERSION = "1"
+_VERSION = "2"
 _COARSE, _FINE = (1500.0, 500.0), (300.0, 120.0)  # metres: farthest neighbour, and width of its weight
 
 
@@ -191,8 +189,8 @@ def _derived(
     say("reading where the water is")
     water = np.stack(
         [
-            cleaned((reader(pair_features(a, shifted(b, s)[0])) > 0.5).numpy())
-            for a, b, s in zip(before, after, shifts, strict=True)
+            cleaned((reader(pair_features(a, b), b) > 0.5).numpy())
+            for a, b in ((a, shifted(b, s)[0]) for a, b, s in zip(before, after, shifts, strict=True))
         ]
     )
     cache.mkdir(parents=True, exist_ok=True)
@@ -206,11 +204,8 @@ def fitted_reader(
 ) -> WaterReader:
     """The reader of water, from the labelled tiles outside the held-out place; says how good it is."""
     tiles = {key: (a, *shifted(b, s)) for key, a, b, s in zip(keys, before, after, shifts, strict=True)}
-    known, unseen = (labelled_points(tiles, held_out=h) for h in (False, True))
-    reader = WaterReader(torch.cat([k[0] for k in known]), torch.cat([k[1] for k in known]))
-    report: dict[str, Any] = {
-        "tiles left out in turn": crossvalidate(known),
-        "held-out place": scores(reader(torch.cat([u[0] for u in unseen])) > 0.5, torch.cat([u[1] for u in unseen])),
-    }
+    known, unseen = (labelled_tiles(tiles, held_out=h) for h in (False, True))
+    reader = fit_reader(known)
+    report = {"tiles left out in turn": crossvalidate(known), "held-out place": judged(reader, unseen)}
     say(f"water read from points: {json.dumps(report)}")
     return reader

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
+from kornia.filters import guided_blur
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -25,6 +27,7 @@ SMALLEST = 24
 
 _STEPS, _MEMBERS = 500, 5
 _WINDOW = 13  # of the likeness of before and after, pixels
+_GUIDED, _EDGE = 9, 1e-3  # pixels over which scores are smoothed, and the variance of colour that stops it
 
 
 def pair_features(before: UInt8[np.ndarray, "h w 3"], after: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "h w 24"]:
@@ -82,10 +85,12 @@ class WaterReader:
         return model.eval()
 
     @torch.no_grad()
-    def __call__(self, rows: Float[Tensor, "*b f"]) -> Float[Tensor, "*b"]:
-        """Probability of open water."""
-        x = self._normalised(rows)
-        return torch.stack([m(x)[..., 0] for m in self.members]).mean(0).sigmoid()
+    def __call__(self, features: Float[Tensor, "h w f"], after: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "h w"]:
+        """Probability of open water; scores are smoothed along the colours of the image after (He et al. 2010, guided filter)."""
+        x = self._normalised(features)
+        scores = torch.stack([m(x)[..., 0] for m in self.members]).mean(0)
+        guide = torch.from_numpy(np.array(after)).movedim(-1, 0)[None].float() / 255
+        return guided_blur(guide, scores.clamp(-5, 5)[None, None], _GUIDED, _EDGE)[0, 0].sigmoid()
 
 
 def cleaned(water: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
@@ -108,15 +113,41 @@ def read_labels() -> dict[str, Any]:
     return json.loads(LABELS.read_text(encoding="utf-8"))
 
 
-def labelled_points(
+@dataclass(frozen=True, eq=False)
+class LabelledTile:
+    """A tile with points that were labelled.
+
+    Args:
+        features: of ``pair_features``.
+        after: the image after, on the pixels of the one before.
+        rows, columns: of the points.
+        wet: whether open water is there.
+    """
+
+    features: Float[Tensor, "h w f"]
+    after: UInt8[np.ndarray, "h w 3"]
+    rows: Int[Tensor, " n"]
+    columns: Int[Tensor, " n"]
+    wet: Bool[Tensor, " n"]
+
+    @property
+    def points(self) -> Float[Tensor, "n f"]:
+        """Features of the points."""
+        return self.features[self.rows, self.columns]
+
+    def said(self, reader: WaterReader) -> Bool[Tensor, " n"]:
+        """What a reader says of the points."""
+        return reader(self.features, self.after)[self.rows, self.columns] > 0.5
+
+
+def labelled_tiles(
     tiles: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], *, held_out: bool
-) -> list[tuple[Float[Tensor, "n f"], Bool[Tensor, " n"]]]:
-    """Features and labels of each labelled tile; ``tiles`` holds (before, after, valid) by key."""
+) -> list[LabelledTile]:
+    """The labelled tiles of one split; ``tiles`` holds (before, after, valid) by key."""
     labels = read_labels()
     found = []
     for key, letters in labels["held_out" if held_out else "train"].items():
         before, after, valid = tiles[key]
-        features = pair_features(before, after)
         points = [
             (r, c, letter == "W")
             for r, line in zip(labels["rows"], letters.split(), strict=True)
@@ -124,19 +155,28 @@ def labelled_points(
             if letter != "?" and valid[r, c]
         ]
         rows, columns, wet = (torch.tensor(v) for v in zip(*points, strict=True))
-        found.append((features[rows, columns], wet.bool()))
+        found.append(LabelledTile(pair_features(before, after), after, rows, columns, wet.bool()))
     return found
 
 
-def crossvalidate(tiles: Sequence[tuple[Tensor, Tensor]], *, folds: int = 7) -> dict[str, int | float]:
+def fit_reader(tiles: Sequence[LabelledTile]) -> WaterReader:
+    """A reader that learned from all points of some tiles."""
+    return WaterReader(torch.cat([t.points for t in tiles]), torch.cat([t.wet for t in tiles]))
+
+
+def judged(reader: WaterReader, tiles: Sequence[LabelledTile]) -> dict[str, int | float]:
+    """How often a reader is right on tiles it did not learn from: see ``scores``."""
+    return scores(torch.cat([t.said(reader) for t in tiles]), torch.cat([t.wet for t in tiles]))
+
+
+def crossvalidate(tiles: Sequence[LabelledTile], *, folds: int = 7) -> dict[str, int | float]:
     """How often tiles that were left out are read right: see ``scores``."""
     said, true = [], []
     for fold in range(folds):
-        rest = [t for i, t in enumerate(tiles) if i % folds != fold]
-        reader = WaterReader(torch.cat([t[0] for t in rest]), torch.cat([t[1] for t in rest]))
-        for rows, wet in (t for i, t in enumerate(tiles) if i % folds == fold):
-            said.append(reader(rows) > 0.5)
-            true.append(wet)
+        reader = fit_reader([t for i, t in enumerate(tiles) if i % folds != fold])
+        for tile in tiles[fold::folds]:
+            said.append(tile.said(reader))
+            true.append(tile.wet)
     return scores(torch.cat(said), torch.cat(true))
 
 
