@@ -124,12 +124,15 @@ def test_a_stage_above_the_river(tmp_path):
         ({"level": float("nan")}, "level of nan m"),
         ({"level": 1.0, "method": "magic"}, "'magic' is not known"),
         ({"level": 1.0, "neighbours": 6}, "6 neighbours"),
-        ({"level": 1.0, "method": "swe", "hours": 1}, "comes in over an edge"),
+        ({"level": 1.0, "method": "swe"}, "give --hours"),
+        ({"level": 1.0, "rise": 1}, "time in which a level is reached"),
+        ({"level": 1.0, "rise": -1, "method": "swe", "hours": 1}, "rise -1"),
+        ({"rain": 3, "rise": 1, "hours": 1}, "time in which a level is reached"),
         ({"rain": "80mm/h"}, "give --hours"),
         ({"rain": "80mm/h", "hours": -2}, "hours -2"),
         ({"rain": 3, "hyetograph": "h.csv", "hours": 1}, "both a rain and a hyetograph"),
         ({"rain": 3, "hours": 1, "method": "bathtub"}, "water that moves"),
-        ({"rain": 3, "hours": 1, "sources": [LONLAT]}, "for bathtub"),
+        ({"rain": 3, "hours": 1, "sources": [LONLAT]}, "where a level comes from"),
         ({"hydrograph": "h.csv", "hours": 1}, "where it comes in"),
         ({"inflows": [(*LONLAT, -3.0)], "hours": 1}, "inflow of -3"),
         ({"inflows": [(-34.9, 95.0, 3.0)], "hours": 1}, "latitude 95"),
@@ -193,3 +196,74 @@ def test_the_example_is_the_data_and_lies_under_its_satellite_image():
     infrared = image.array[:, :, 4].astype(float)  # band 5, in which water is black
     assert wet.mean() == pytest.approx(made.extent.mean(), abs=0.02)
     assert np.median(infrared[wet]) < 0.5 * np.median(infrared[~wet])
+
+
+def tides(tmp_path, text="hours,level\n0,0\n0.1,2.4\n0.2,0\n"):
+    (tmp_path / "tide.csv").write_text(text)
+    return tmp_path / "tide.csv"
+
+
+@pytest.mark.parametrize("method", ["inertial", "swe"])
+def test_a_sea_that_moves_comes_through_the_gap_in_its_time(tmp_path, method):
+    """The polder behind the dike fills as fast as a gap of 10 m lets the water in; long before, a bathtub has it full."""
+    domain = coast(tmp_path)
+    still, _ = simulate(domain, Scenario(level=2.25))
+    made, said = simulate(domain, Scenario(level=2.25, method=method, hours=0.2, rise=0.1))
+    sea = domain.bed <= 0
+    np.testing.assert_allclose(made.depth_end[sea], 2.25 - domain.bed[sea], rtol=1e-12)
+    np.testing.assert_allclose(made.depth_end[:, 42:], still.depth[:, 42:], atol=0.02)  # the beach stands level
+    assert made.extent[10, 37] and not made.extent[39, 20] and still.extent[39, 20]
+    polder = np.s_[:, 20:38]
+    assert 0 < made.depth_end[polder].sum() < 0.2 * still.depth[polder].sum()
+    assert said["sea"]["cells"] == sea.sum() and said["sea"]["rise_hours"] == 0.1
+    assert abs(said["balance_m3"]["relative_error"]) < 1e-12 and said["balance_m3"]["held"] > 0
+    assert any("held at its level" in note for note in made.notes)
+
+
+def test_a_tide_comes_and_goes_and_is_added_to_the_level(tmp_path):
+    domain = coast(tmp_path)
+    tide = tides(tmp_path)
+    made, said = simulate(domain, Scenario(tide=tide))  # as long as the tide lasts
+    assert made.facts["method"] == "inertial" and said["seconds"] == 720 and made.facts["tide"] == "tide.csv"
+    assert made.depth[20, 50] == pytest.approx(3.4, abs=0.02) and made.depth_end[20, 50] == pytest.approx(1.0)
+    polder = np.s_[:, 20:38]
+    assert made.depth_end[polder].sum() > 1 and made.depth_end[0, 42] < 0.2 < made.depth[0, 42]  # what is in stays in
+    higher, _ = simulate(domain, Scenario(tide=tide, level=0.5))
+    moved, _ = simulate(domain, Scenario(tide=tide, datum_offset=0.5))
+    np.testing.assert_array_equal(higher.depth, moved.depth)
+    assert higher.depth[20, 50] == pytest.approx(3.9, abs=0.02) and (higher.depth_end[20, 44] == 0.5)
+    with pytest.raises(InputError, match="take --method inertial"):
+        Scenario(tide=tide, level=1.0, method="bathtub")
+
+
+def test_a_sea_without_heights_is_held_beside_the_land(tmp_path):
+    bed = np.full((40, 60), 8.0, np.float32)
+    bed[:, 40:45], bed[:, 45:] = 1.0, np.nan
+    domain = coast(tmp_path, bed)
+    sea = np.zeros((40, 60), np.uint8)
+    sea[:, 45:] = 1
+    GeoImage(sea, ["sea"], UTM, GRID).save(tmp_path / "sea.tif")
+    made, said = simulate(domain, Scenario(level=2.0, sea=tmp_path / "sea.tif", method="inertial", hours=0.5, rise=0.1))
+    assert said["sea"]["cells"] == 40 and made.extent.sum() == 40 * 5
+    np.testing.assert_allclose(made.depth_end[:, 40:45], 1.0, atol=0.02)
+
+
+def test_water_from_a_point_and_levels_that_are_not_reached(tmp_path):
+    domain = coast(tmp_path)
+    made, said = simulate(domain, Scenario(level=1.8, sources=[lonlat(30, 30)], method="inertial", hours=0.05))
+    assert said["sea"]["cells"] == 1 and not made.extent[:, 45:].any() and made.extent[30, 30]
+    assert any("before the level is reached" in note for note in made.notes)
+    _, said = simulate(domain, Scenario(level=1.8, sources=[lonlat(30, 50)], method="inertial", hours=0.05))
+    assert said["sea"]["cells"] == (domain.bed <= 0).sum()
+    with pytest.raises(InputError, match="not below the level"):
+        simulate(domain, Scenario(level=0.2, sources=[lonlat(30, 30)], method="inertial", hours=0.05))
+
+
+def test_an_ensemble_of_moving_seas_holds_the_same_cells(tmp_path):
+    domain = coast(tmp_path)
+    scenario = Scenario(level=1.8, method="inertial", hours=0.05, rise=0.02)
+    made, said = probability(domain, scenario, Ensemble(members=3, level_error=0.4, dem_error=0.2, seed=2))
+    assert said["sea"]["cells"] == (domain.bed <= 0).sum()
+    assert (made.probability[:, 46:] == 1).all() and (made.probability[:, :20] == 0).all()
+    beach = made.probability[:, 40:45]
+    assert ((beach > 0) & (beach < 1)).any()

@@ -74,7 +74,7 @@ def _rising(domain: Domain, scenario: Scenario) -> Iterator[tuple[str, np.ndarra
     import numpy as np
 
     from gensat.hydro.bathtub import bathtub
-    from gensat.hydro.simulate import ground_level
+    from gensat.hydro.coast import ground_level
     from gensat.hydro.simulate import simulate as flood
 
     if scenario.chosen == "hand":

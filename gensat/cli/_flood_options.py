@@ -72,6 +72,21 @@ class Water:
     datum_offset: Annotated[
         float, typer.Option(help="Metres to add to levels to bring them to the DEM's datum.", rich_help_panel=_WATER)
     ] = 0.0
+    tide: Annotated[
+        Path | None,
+        typer.Option(
+            help="csv of time and metres that the level changes by; without a level: the level itself.",
+            rich_help_panel=_WATER,
+        ),
+    ] = None
+    rise: Annotated[
+        float | None,
+        typer.Option(
+            help="Hours in which the sea rises to its level (inertial, swe); 1, or with a tide none.",
+            rich_help_panel=_WATER,
+            show_default=False,
+        ),
+    ] = None
     rain: Annotated[str | None, typer.Option(help="Such as 80mm/h, over --hours.", rich_help_panel=_WATER)] = None
     hyetograph: Annotated[Path | None, typer.Option(help="Instead: csv of time and mm/h.", rich_help_panel=_WATER)] = (
         None
@@ -115,7 +130,7 @@ class Water:
         list[Any],
         typer.Option(
             "--from",
-            help="Where the water of a bathtub comes from; for hand, where rivers begin; repeatable.",
+            help="Where the water of a level comes from; for hand, where rivers begin; repeatable.",
             metavar="LON LAT",
             parser=options.numbers,
             rich_help_panel=_WATER,
@@ -134,7 +149,7 @@ class Solving:
     method: Annotated[
         Method | None,
         typer.Option(
-            help="bathtub for levels, inertial for rain and inflow, unless given.",
+            help="bathtub for levels, inertial for rain, inflow and tides, unless given.",
             rich_help_panel=_METHOD,
             show_default=False,
         ),
@@ -267,7 +282,7 @@ def scenario(water: Water, solving: Solving) -> Scenario:
 
     return Scenario(
         level=_number(water.level), surge=water.surge, surge_column=water.surge_column, surge_unit=water.surge_unit,
-        surge_method=water.surge_method.value, datum_offset=water.datum_offset, rain=water.rain, hyetograph=water.hyetograph,
+        surge_method=water.surge_method.value, datum_offset=water.datum_offset, tide=water.tide, rise=water.rise, rain=water.rain, hyetograph=water.hyetograph,
         hours=water.hours, rain_hours=water.rain_hours, curve_number=water.curve_number, inflows=_tuples(water.inflow), inflow_radius=water.inflow_radius,
         hydrograph=water.hydrograph, boundaries=tuple(water.boundary), gauges=water.gauges,
         method=None if solving.method is None else solving.method.value, sources=_tuples(water.source), sea=water.sea,

@@ -104,7 +104,7 @@ def check_request(
         raise InputError(f"an animation as {animation!r} is not known; give gif or mp4")
     if every is not None and not (scenario.moves and every > 0):
         raise InputError(
-            "--every is the minutes between depths of a flood that moves; give it above 0, for rain or inflow"
+            "--every is the minutes between depths of a flood that moves; give it above 0, with --method inertial or swe"
         )
     if animation is not None and scenario.moves and every is None:
         raise InputError("an animation of a flood that moves needs --every, the minutes between its pictures")
@@ -235,6 +235,8 @@ def _bar(screen: Screen) -> Iterator[Callable[[Progress], None]]:
 def _caption(scenario: Scenario) -> str:
     """Under the preview."""
     facts = scenario.facts()
-    shown = [f"{name} {facts[name]}" for name in ("level", "surge", "rain", "hyetograph", "hours") if name in facts]
+    shown = [
+        f"{name} {facts[name]}" for name in ("level", "surge", "tide", "rain", "hyetograph", "hours") if name in facts
+    ]
     shown += [f"inflow {sum(one[2] for one in scenario.inflows):g} m3/s"] if scenario.inflows else []
     return f"{facts['method']}: {', '.join(shown)}"

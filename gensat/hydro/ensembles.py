@@ -20,10 +20,11 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 
 from gensat.errors import InputError
 from gensat.hydro.bathtub import bathtub, spill_level
+from gensat.hydro.coast import ground_level, held_sea
 from gensat.hydro.domain import Domain
 from gensat.hydro.products import FloodProducts
 from gensat.hydro.scenario import Scenario
-from gensat.hydro.simulate import ground_level, simulate
+from gensat.hydro.simulate import simulate
 
 _MOST = 10_000
 _PADDING = 4.0  # correlation lengths that the torus of the FFT is longer than the grid
@@ -119,11 +120,11 @@ def probability(
 ) -> tuple[FloodProducts, dict[str, Any]]:
     """The flood as the DEM and the level have it, and the share of the members in which each cell is part of it.
 
-    Where the water of a bathtub comes from is found once, on the DEM as it is.
+    Where the water of a level comes from is found once, on the DEM as it is.
 
     Args:
         domain: where.
-        scenario: any; errors of a level are for bathtub and for a stage of hand.
+        scenario: any; errors of a level are for what has one, as a stage of hand is too.
         ensemble: what varies.
         on_member: called after each.
 
@@ -133,7 +134,7 @@ def probability(
     Raises:
         InputError: as there; a level error without a level.
     """
-    if ensemble.level_error and (scenario.moves or scenario.inflows):
+    if ensemble.level_error and not scenario.holds and (scenario.moves or scenario.inflows):
         raise InputError("a level error needs a level; leave --level-error out of floods by rain or inflow")
     made, more = simulate(domain, scenario)
     wet = np.zeros(domain.shape)
@@ -154,12 +155,13 @@ def probability(
                 wet += replace(made, depth=there).extent
             on_member()
     else:
+        sea = held_sea(domain, scenario).area if scenario.holds else None
         for member in range(ensemble.members):
             other = replace(domain, bed=domain.bed + ensemble.bed(member, domain))
             shifted = scenario
             if ensemble.level_error:
                 shifted = replace(scenario, datum_offset=float(scenario.datum_offset) + ensemble.level(member))
-            wet += simulate(other, shifted)[0].extent
+            wet += simulate(other, shifted, sea=sea)[0].extent
             on_member()
     facts = {**made.facts, "ensemble": ensemble.describe()}
     return replace(made, probability=wet / ensemble.members, facts=facts), more

@@ -1,4 +1,4 @@
-"""Water that is added from above and at points: rain with infiltration, and inflows."""
+"""What moves the water from outside: rain with infiltration, inflows, and a sea that is held at its level."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from gensat.errors import InputError
 from gensat.hydro.domain import Domain
-from gensat.hydro.series import Series
+from gensat.hydro.held import Held
+from gensat.hydro.series import Series, described
 from gensat.hydro.state import State
 
 _MM_PER_HOUR = 1 / 3.6e6  # metres a second
@@ -89,7 +90,7 @@ class Rain:
         found: dict[str, Any] = {"rate_mm_h": self.rate.describe()}
         for name, value in (("curve_number", self.curve_number), ("share", self.share)):
             if value is not None:
-                found[name] = _describe(value)
+                found[name] = described(value)
         return found
 
 
@@ -141,15 +142,22 @@ class Inflow:
     def describe(self) -> dict[str, Any]:
         """For run.json and checkpoints."""
         cells = self.cells.cpu().numpy()
-        return {"where": self.where, "cells": _describe(cells), "m3_s": self.discharge.describe()}
+        return {"where": self.where, "cells": described(cells), "m3_s": self.discharge.describe()}
 
 
 @dataclass(frozen=True, eq=False)
 class Forcing:
-    """All that adds water to a run; the numbers of its series are for one scenario or for each."""
+    """All that adds water to a run; the numbers of its series are for one scenario or for each.
+
+    Args:
+        rain: on every cell.
+        inflows: at cells.
+        held: a sea or lake at its level.
+    """
 
     rain: Rain | None = None
     inflows: Sequence[Inflow] = ()
+    held: Held | None = None
 
     def volumes(self, domain: Domain, time: Tensor, dt: Tensor) -> Tensor:
         """(\\*b, 3) cubic metres from ``time`` to ``time + dt``: rain, what of it infiltrates, inflow."""
@@ -170,6 +178,12 @@ class Forcing:
                 state.add(metres[..., None], source.cells.to(state.depth.device))
         return volumes
 
+    def hold(self, state: State, domain: Domain, gravity: float) -> Tensor:
+        """Brings held water to its level at the time of a state, in place; (\\*b) cubic metres that this adds."""
+        if self.held is None:
+            return torch.zeros_like(state.time)
+        return self.held.hold(state, gravity).to(state.time) * domain.area
+
     def rise(self, domain: Domain) -> float:
         """Metres a second by which any cell rises at most, ever; 0 without forcing."""
         fastest = 0.0
@@ -178,13 +192,14 @@ class Forcing:
             fastest += self.rain.rate.highest * share * _MM_PER_HOUR
         for source in self.inflows:  # cells of several inflows may be the same
             fastest += source.discharge.highest / (domain.area * len(source.cells))
-        return fastest
+        return fastest + (0.0 if self.held is None else self.held.fastest_rise())
 
     def describe(self) -> dict[str, Any]:
         """For run.json and checkpoints."""
         return {
             "rain": None if self.rain is None else self.rain.describe(),
             "inflows": [source.describe() for source in self.inflows],
+            "held": None if self.held is None else self.held.describe(),
         }
 
     def _volumes(self, domain: Domain, rain: tuple[Tensor, Tensor] | None, time: Tensor, dt: Tensor) -> Tensor:
@@ -230,14 +245,3 @@ def parse_rate(text: str) -> float:
     if match is None or not math.isfinite(value):
         raise InputError(f"rain {text!r} is not understood; give a rate such as 80mm/h")
     return value * (25.4 if (match[2] or "").startswith("in") else 1.0)
-
-
-def _describe(values: Any) -> Any:
-    """A number as it is; an array by its shape, mean and digest."""
-    array = np.asarray(values)
-    if array.ndim == 0:
-        return array.item()
-    import hashlib
-
-    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
-    return {"shape": list(array.shape), "mean": float(array.mean()), "sha256": digest}

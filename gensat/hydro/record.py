@@ -37,6 +37,7 @@ class Balance:
         infiltrated: of the rain.
         inflow: at points.
         edges: that came in over the edges, negative for what left.
+        held: that a sea held at its level gave, negative for what it took.
         stored: in the domain now.
     """
 
@@ -45,23 +46,27 @@ class Balance:
     infiltrated: Tensor
     inflow: Tensor
     edges: Tensor
+    held: Tensor
     stored: Tensor
 
     @classmethod
     def of(cls, start: Tensor) -> Balance:
         """At the beginning."""
         zero = torch.zeros_like(start)
-        return cls(start, zero, zero.clone(), zero.clone(), zero[..., None].repeat_interleave(4, -1), start.clone())
+        edges = zero[..., None].repeat_interleave(4, -1)
+        return cls(start, zero, zero.clone(), zero.clone(), edges, zero.clone(), start.clone())
 
     @property
     def error(self) -> Tensor:
         """(\\*b) cubic metres that are there and should not be; negative for what is missing."""
-        return self.stored - (self.start + self.rain - self.infiltrated + self.inflow + self.edges.sum(-1))
+        came = self.rain - self.infiltrated + self.inflow + self.edges.sum(-1) + self.held
+        return self.stored - (self.start + came)
 
     @property
     def relative(self) -> Tensor:
         """(\\*b) the error as a share of all water that was ever in the domain."""
         there = self.start + self.rain - self.infiltrated + self.inflow + self.edges.clamp(min=0).sum(-1)
+        there = there + self.held.clamp(min=0)
         return self.error / there.clamp(min=1e-300)
 
     def describe(self) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class Scenario:
         surge_unit: unit of the levels.
         surge_method: how levels between points are found.
         datum_offset: metres from the datum of the levels to that of the DEM.
+        tide: csv of time and metres that are added to the level over time; alone, the level itself.
+        rise: hours in which the sea rises to its level, in a flood that moves; 1, or with a tide none.
         rain: mm/h, a number or text such as ``80mm/h``.
         hyetograph: csv of time and mm/h, instead of ``rain``.
         hours: of the flood; of rain and hydrographs also how long they are looked at.
@@ -45,8 +47,8 @@ class Scenario:
         hydrograph: csv of time and m3/s, shared by the inflows in proportion to their discharge.
         boundaries: as ``N=open``, ``S=2.5``, ``E=tide.csv``; closed unless given.
         gauges: file of points whose level is kept, as of :func:`gensat.hydro.gauges.read_gauges`.
-        method: one of ``METHODS``; bathtub for a level or surge, inertial for rain and inflow.
-        sources: (lon, lat) from which the water of a bathtub comes; of hand, where its rivers begin.
+        method: one of ``METHODS``; bathtub for a level or surge, inertial for rain, inflow and a tide.
+        sources: (lon, lat) from which the water of a level comes; of hand, where its rivers begin.
         sea: file of the sea, as of :class:`gensat.hydro.sea.Sea`.
         neighbours: of a cell, 4 or 8, for a bathtub.
         channel_km2: that drain to a channel, for hand.
@@ -64,6 +66,8 @@ class Scenario:
     surge_unit: str | None = None
     surge_method: str = "idw"
     datum_offset: float | int = 0.0
+    tide: str | os.PathLike[str] | None = None
+    rise: float | int | None = None
     rain: float | int | str | None = None
     hyetograph: str | os.PathLike[str] | None = None
     hours: float | int | None = None
@@ -96,6 +100,7 @@ class Scenario:
             ("hours", self.hours, 0),
             ("rain hours", self.rain_hours, 0),
             ("wet", self.wet, -1e-9),
+            ("rise", self.rise, -1e-9),
             ("inflow radius", self.inflow_radius, -1e-9),
         ):
             if value is not None and not (math.isfinite(value) and value > low):
@@ -114,24 +119,26 @@ class Scenario:
             raise InputError("both a rain and a hyetograph are given; give one")
         if self.hydrograph is not None and not flows:
             raise InputError("a hydrograph needs to know where it comes in; give --inflow LON LAT Q with it")
-        if not (rains or flows or levels or stages):
+        if not (rains or flows or levels or stages or self.tide is not None):
             raise InputError("nothing floods the place; give --level, --surge, --rain with --hours, or --inflow")
+        if self.rise is not None and not (levels and self.moves):
+            raise InputError(
+                "--rise is the time in which a level is reached; give it with --level or --surge and --method inertial or swe"
+            )
         method = self.chosen
         if method in MOVING:
-            if levels:
-                raise InputError(
-                    f"--method {method} moves water in time, so a level comes in over an edge; give it as --boundary, "
-                    "such as E=3.0 or E=tide.csv, or take --method bathtub"
-                )
-            if self.hours is None and self.hyetograph is None and self.hydrograph is None:
+            series = (self.hyetograph, self.hydrograph, self.tide)
+            if self.hours is None and all(one is None for one in series):
                 raise InputError("a flood that moves needs to know how long; give --hours")
-            if self.sources or self.sea is not None:
+            if (self.sources or self.sea is not None) and not self.holds:
                 raise InputError(
-                    f"--from and --sea are for bathtub, and --from for hand; leave them out with --method {method}"
+                    "--from and --sea say where a level comes from; give --level, --surge or --tide with them, or leave them out"
                 )
             return
         if self.gauges is not None:
             raise InputError(f"gauges read water that moves; leave them out with {method}, or take inertial or swe")
+        if self.tide is not None:
+            raise InputError(f"a tide needs water that moves; take --method inertial or swe instead of {method}")
         if rains or stages or self.boundaries:
             raise InputError(
                 f"rain and boundaries need water that moves; take --method inertial or swe instead of {method}"
@@ -151,7 +158,8 @@ class Scenario:
         """The method."""
         if self.method is not None:
             return self.method
-        return "bathtub" if self.level is not None or self.surge is not None else "inertial"
+        still = (self.level is not None or self.surge is not None) and self.tide is None
+        return "bathtub" if still else "inertial"
 
     @property
     def moves(self) -> bool:
@@ -159,18 +167,22 @@ class Scenario:
         return self.chosen in MOVING
 
     @property
+    def holds(self) -> bool:
+        """Whether a sea is held at its level while water moves."""
+        return self.moves and not (self.level is None and self.surge is None and self.tide is None)
+
+    @property
     def threshold(self) -> float:
         """Metres from which a cell is part of the extent."""
         return float(self.wet) if self.wet is not None else THIN_FILM if self.moves else 0.0
 
     def water(self) -> float | Surge:
-        """The level of a bathtub: a number, or levels that vary in space."""
+        """The level of a sea: a number, or levels that vary in space; without one, what a tide is added to."""
         how: dict[str, Any] = {"unit": self.surge_unit, "offset": self.datum_offset, "method": self.surge_method}
         if self.surge is not None:
             return Surge.open(self.surge, column=self.surge_column, **how)
-        if isinstance(self.level, (int, float)):
-            return float(self.level) + float(self.datum_offset)
-        assert self.level is not None
+        if self.level is None or isinstance(self.level, (int, float)):
+            return float(self.level or 0.0) + float(self.datum_offset)
         try:
             return float(str(self.level)) + float(self.datum_offset)
         except ValueError:
@@ -180,13 +192,14 @@ class Scenario:
         """For tags and run.json: file names without their folders."""
         found: dict[str, Any] = {"method": self.chosen}
         for name in (
-            "level", "surge", "surge_column", "surge_unit", "rain", "hyetograph", "hours", "rain_hours", "curve_number", "hydrograph", "sea",
+            "level", "surge", "surge_column", "surge_unit", "tide", "rise", "rain", "hyetograph", "hours", "rain_hours", "curve_number", "hydrograph", "sea",
             "gauges",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None:
                 is_file = isinstance(value, os.PathLike) or name in (
                     "surge",
+                    "tide",
                     "hyetograph",
                     "hydrograph",
                     "sea",

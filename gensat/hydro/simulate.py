@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from gensat.errors import InputError
 from gensat.geo.crs import from_lonlat
-from gensat.hydro.bathtub import Sources, bathtub, find_sources
+from gensat.hydro.bathtub import bathtub
+from gensat.hydro.coast import Coast, ground_level, held_sea
 from gensat.hydro.domain import Domain
 from gensat.hydro.gauges import read_gauges
 from gensat.hydro.products import FloodProducts
 from gensat.hydro.scenario import Scenario
-from gensat.hydro.sea import Sea, level_on
+from gensat.hydro.sea import level_on
 from gensat.hydro.surge import Surge
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def simulate(
     on_output: Callable[[float, np.ndarray], None] | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
+    sea: Bool[np.ndarray, "h w"] | None = None,
 ) -> tuple[FloodProducts, dict[str, Any]]:
     """Floods a domain.
 
@@ -47,6 +50,7 @@ def simulate(
         on_output: called at each with the time in seconds and the depth (h, w) in metres.
         checkpoint: file from which such a flood is resumed, and to which it is saved, as of :func:`gensat.hydro.solver.run`.
         progress: called some times a second.
+        sea: cells of a sea that is held at its level, if they were found already (members of an ensemble).
 
     Returns:
         The products, and more for run.json.
@@ -58,7 +62,8 @@ def simulate(
         return _bathtub(domain, scenario)
     if scenario.chosen == "hand":
         return _hand(domain, scenario)
-    solver, forcing, seconds = solver_of(domain, scenario)
+    coast = held_sea(domain, scenario, sea) if scenario.holds else None
+    solver, forcing, seconds = solver_of(domain, scenario, coast)
     from gensat.hydro.solver import run
 
     def output(flow: FlowRun) -> None:
@@ -67,27 +72,10 @@ def simulate(
 
     gauges = None if scenario.gauges is None else read_gauges(scenario.gauges, domain)
     flow = run(
-        solver, solver.start(), forcing, seconds=seconds, every=every, gauges=gauges,
+        solver, solver.start(depth=0.0 if coast is None else coast.start), forcing, seconds=seconds, every=every, gauges=gauges,
         on_output=None if on_output is None else output, checkpoint=checkpoint, progress=progress,
     )  # fmt: skip
-    return _products(domain, scenario, solver, flow, seconds)
-
-
-def ground_level(
-    domain: Domain, scenario: Scenario, water: float | Surge | None = None
-) -> tuple[np.ndarray, Any, Sources]:
-    """Of a bathtub: the bed (h, w) with NaN outside, the level (a number or (h, w)), and where the water comes from."""
-    level = scenario.water() if water is None else water
-    if isinstance(level, Surge):
-        if domain.crs is None:
-            raise InputError("levels with a place need a DEM with a place; give one with a CRS, or one number")
-        place = domain.canvas.bounds
-        level.require_near((place[0] + place[2]) / 2, (place[1] + place[3]) / 2, domain.crs)
-    bed = np.where(domain.exists, domain.bed, np.nan)
-    field = level_on(level, domain.canvas)
-    sea = None if scenario.sea is None else Sea(scenario.sea, domain.canvas).cells()
-    points = [domain.cell_at_lonlat(lon, lat) for lon, lat in scenario.sources]
-    return bed, field, find_sources(bed, field, points=points, sea=sea)
+    return _products(domain, scenario, solver, flow, seconds, coast)
 
 
 def _bathtub(domain: Domain, scenario: Scenario) -> tuple[FloodProducts, dict[str, Any]]:
@@ -130,7 +118,7 @@ def _hand(domain: Domain, scenario: Scenario) -> tuple[FloodProducts, dict[str, 
     return FloodProducts(domain, stage_depth(hand, stage), wet=scenario.threshold, facts=facts, notes=tuple(notes)), {}
 
 
-def solver_of(domain: Domain, scenario: Scenario) -> tuple[Solver, Forcing, float]:
+def solver_of(domain: Domain, scenario: Scenario, coast: Coast | None = None) -> tuple[Solver, Forcing, float]:
     """Solver, forcing and seconds of a flood that moves, checked and with enough memory.
 
     Raises:
@@ -143,7 +131,9 @@ def solver_of(domain: Domain, scenario: Scenario) -> tuple[Solver, Forcing, floa
 
     hydrograph = None if scenario.hydrograph is None else Series.read(scenario.hydrograph)
     hyetograph = None if scenario.hyetograph is None else Series.read(scenario.hyetograph, steps=True, hold=False)
-    ends = [float(series.times[-1]) for series in (hydrograph, hyetograph) if series is not None]
+    held = None if coast is None else coast.held
+    tide = None if held is None else held.tide
+    ends = [float(series.times[-1]) for series in (hydrograph, hyetograph, tide) if series is not None]
     seconds = float(scenario.hours) * 3600 if scenario.hours is not None else max(ends)
     if not seconds > 0:
         raise InputError("the series end at their beginning; give --hours")
@@ -178,7 +168,7 @@ def solver_of(domain: Domain, scenario: Scenario) -> tuple[Solver, Forcing, floa
 
         solver = ShallowWater(domain, Boundaries.parse(scenario.boundaries), **how)
     _require_memory(solver)
-    return solver, Forcing(rain, inflows), seconds
+    return solver, Forcing(rain, inflows, held), seconds
 
 
 def _require_memory(solver: Solver) -> None:
@@ -197,7 +187,7 @@ def _require_memory(solver: Solver) -> None:
 
 
 def _products(
-    domain: Domain, scenario: Scenario, solver: Solver, flow: FlowRun, seconds: float
+    domain: Domain, scenario: Scenario, solver: Solver, flow: FlowRun, seconds: float, coast: Coast | None
 ) -> tuple[FloodProducts, dict[str, Any]]:
     from gensat.hydro.record import ARRIVED, SWIFT
 
@@ -205,7 +195,7 @@ def _products(
     assert peaks is not None
     arrival = peaks.arrival.cpu().numpy()
     froude, swift = float(peaks.froude), float(peaks.swift)
-    notes = []
+    notes = [] if coast is None else list(coast.notes)
     if scenario.chosen == "inertial" and froude > SWIFT:
         notes.append(
             f"the Froude number reaches {froude:.2f} (in up to {100 * swift:.2g} percent of the water it passes {SWIFT:g}), where the "
@@ -217,6 +207,7 @@ def _products(
         "steps": int(flow.steps),
         "solver": solver.settings(),
         "boundaries": solver.boundaries.describe(),
+        **({} if coast is None else {"sea": coast.facts}),
         "balance_m3": balance,
         "froude_max": round(froude, 4),
         "water_swifter_than_0.8": round(swift, 6),

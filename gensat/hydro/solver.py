@@ -233,12 +233,12 @@ def run(
     """Runs a flood.
 
     Each scenario takes its own time steps, as long as they are stable, and lands on every output time. Rain and inflow are
-    added before each step.
+    added before each step; held water is brought to its level at the beginning and after each step.
 
     Args:
         solver: any.
         state: where it begins; its memory may be used.
-        forcing: what adds water.
+        forcing: what adds or holds water.
         seconds: of the flood, until the end.
         every: seconds between outputs; the end is one in any case, the beginning is not.
         on_output: called at each output time with the run as it is then. The state belongs to the run.
@@ -271,6 +271,7 @@ def run(
     if checkpoint is not None:
         mark = fingerprint(solver, forcing, state, every, peaks, gauges)
         load(checkpoint, mark, flow)
+    flow.balance.held += forcing.hold(flow.state, solver.domain, solver.gravity)  # 0 where a run goes on
     if not bool((flow.steps > 0).any()):
         if flow.gauges is not None:
             flow.gauges.read(solver, flow.state)
@@ -351,6 +352,7 @@ class _Runner:
             state, edges = solver.step(state, dt)
             state.time = torch.where(landed, target, state.time)
             flow.balance.edges += edges
+            flow.balance.held += self.forcing.hold(state, solver.domain, solver.gravity)
             flow.steps += dt > 0
             flow.state = state
             if flow.peaks is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class Tiles:
     always: np.ndarray
     spare: tuple[Tensor, Tensor, Tensor]
     deepest: Tensor | None = None
+    _known: tuple[Tensor, np.ndarray] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, state: State, size: tuple[int, int], *, always: tuple[bool, ...] = (False,) * 4) -> Tiles:
@@ -72,8 +73,12 @@ class Tiles:
         if cells is None:
             self.now[:] = True
             return
-        row, column = np.divmod(cells.numpy(), self.shape[1])
-        self.now[:, row // self.size[0], column // self.size[1]] = True
+        if self._known is None or self._known[0] is not cells:  # held water comes with the same cells after every step
+            row, column = np.divmod(cells.numpy(), self.shape[1])
+            flags = np.zeros(self.now.shape[1:], dtype=bool)
+            flags[row // self.size[0], column // self.size[1]] = True
+            self._known = cells, flags
+        self.now |= self._known[1]
 
     def turn(self, scenario: int) -> tuple[np.ndarray, np.ndarray]:
         """What to step, as the sets of arrays are about to change places.
