@@ -226,3 +226,33 @@ def test_degrees_feet_and_voids_are_said(dem, capsys):
     assert "in ft and was converted" in said and "8 cells of dem.tif" in said and "warped from EPSG:4326" in said
     assert simulate("--level", 6.0, "--unit", "ft", "--voids", 0.001, "-o", "more/") == 2
     assert "voids, more than" in capsys.readouterr().err
+
+
+def test_walls_keep_a_level_out(dem, capsys):
+    west, north = GRID.c, GRID.f
+    line = [[west + 252, north + 20], [west + 252, north - 400]]
+    feature = {"type": "Feature", "properties": {"top": 6.5}, "geometry": {"type": "LineString", "coordinates": line}}
+    crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{UTM.to_epsg()}"}}
+    (dem / "walls.geojson").write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]}))
+    start = ("--level", 6.0, "--from", *lonlat(12, 29))
+    assert simulate(*start, "-o", "open/") == 0
+    assert simulate(*start, "--walls", "walls.geojson", "--wall-crest", "--wall-field", "top", "-o", "walled/") == 0
+    assert "1 walls raise 24 cells" in capsys.readouterr().err
+    open_, walled = (GeoImage.open(dem / name / "extent.tif").array[:, :, 0] for name in ("open", "walled"))
+    assert open_[:, 22:25].any() and not walled[:, :26].any() and (walled[:, 26:] == open_[:, 26:]).all()
+    for words, message in (
+        (("--walls", "walls.geojson"), "walls.geojson have no height (attributes: top)"),
+        (("--wall-height", "2"), "give --walls FILE"),
+        (("--walls", "none.gpkg"), "does not exist"),
+    ):
+        assert simulate(*start, *words, "-o", "none/") == 2 and not (dem / "none").exists()
+        assert message in capsys.readouterr().err
+
+
+def test_a_tide_moves_the_sea(dem):
+    (dem / "tide.csv").write_text("minutes,level\n0,5.2\n2,6\n4,5.2\n")
+    assert simulate("--tide", "tide.csv", "--from", *lonlat(12, 29), "--every", 1, "-o", "out/") == 0
+    kept = record(dem / "out")
+    assert kept["method"] == "inertial" and kept["sea"]["cells"] == 1 and kept["tide"] == "tide.csv"
+    assert kept["sea"]["highest_level_m"] == [6.0, 6.0] and abs(kept["balance_m3"]["relative_error"]) < 1e-12
+    assert kept["seconds"] == 240 and kept["flooded_cells"] > 1

@@ -2,6 +2,7 @@
 
 import heapq
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -191,3 +192,22 @@ def test_what_is_wrong_is_said():
         drainage.channels(50)
     with pytest.raises(InputError, match="above 0"):
         drainage.channels(0)
+
+
+@pytest.mark.parametrize("inflow", [False, True])
+def test_what_does_not_fit_into_memory_is_refused_before_it_starts(monkeypatch, inflow):
+    import psutil
+
+    from gensat.hydro.scenario import Scenario
+    from gensat.hydro.simulate import simulate
+
+    domain = Domain.flat(50, 40, 30.0, bed=np.arange(40)[None])
+    free = 50 * 40 * (120 if inflow else 50)  # enough for a stage, not for rating curves
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+    monkeypatch.setattr("pyflwdir.dem.fill_depressions", lambda *_, **__: pytest.fail("it was begun"))
+    water = {"inflows": [(-34.9, -8.0, 5.0)]} if inflow else {"level": 2.0}
+    with pytest.raises(InputError, match=r"40 x 50 cells need .* give --gsd 3[0-9] or more or a smaller DEM"):
+        simulate(domain, Scenario(method="hand", **water))
+    if not inflow:
+        with pytest.raises(InputError, match="GB are free"):
+            Drainage.of(domain)

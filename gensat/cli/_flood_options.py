@@ -185,6 +185,24 @@ class Ground:
     building_height: Annotated[
         float, typer.Option(help="Metres of buildings without a height.", rich_help_panel=_GROUND)
     ] = 3.0
+    walls: Annotated[
+        Path | None,
+        typer.Option(help="Lines of levees and flood walls, raised by their height.", rich_help_panel=_GROUND),
+    ] = None
+    wall_field: Annotated[
+        str | None, typer.Option(help="Attribute that holds the height of walls.", rich_help_panel=_GROUND)
+    ] = None
+    wall_height: Annotated[
+        float | None, typer.Option(help="Metres of walls without a height.", rich_help_panel=_GROUND)
+    ] = None
+    wall_crest: Annotated[
+        bool,
+        typer.Option(
+            "--wall-crest",
+            help="Heights of walls are elevations above the DEM's datum, not above the ground.",
+            rich_help_panel=_GROUND,
+        ),
+    ] = False
     roughness: Annotated[
         list[str],
         typer.Option(
@@ -233,13 +251,21 @@ class Ground:
             building_height=self.building_height, roughness=_number(whole[0]) if whole else None, legend=self.legend,
             void_share=self.voids,
         )  # fmt: skip
+        if self.walls is not None:
+            from gensat.hydro.walls import with_walls
+
+            made = with_walls(made, self.walls, field=self.wall_field, height=self.wall_height, crest=self.wall_crest)
+        elif self.wall_field is not None or self.wall_height is not None or self.wall_crest:
+            raise InputError(
+                "--wall-field, --wall-height and --wall-crest are about walls; give --walls FILE with them"
+            )
         for area, n in parts:
             made = made.roughened(made.polygon(area), n)
         return made
 
     def require_plain(self) -> None:
         """Raise InputError for what a DEM in blocks cannot have."""
-        for name in ("buildings", "roughness", "extent", "gsd", "crs"):
+        for name in ("buildings", "walls", "roughness", "extent", "gsd", "crs"):
             if getattr(self, name) not in (None, [], ()):
                 raise InputError(f"--{name} is for DEMs that fit into memory; leave it out, or --block")
 

@@ -29,14 +29,16 @@ class GensatFloodSimulate(Node):
                 "level": text("3.0", "Metres above the DEM's datum, or a raster of levels; empty: none."),
                 "rain": text(tooltip="Such as 80mm/h; empty: none."),
                 "inflow": text(tooltip="LON LAT Q, m3/s; several with ; between."),
-                "hours": number(0.0, 0.0, 10_000.0, 0.25, "Of rain and inflow."),
-                "water_from": text(tooltip="LON LAT where a bathtub's water comes from; several with ; between."),
+                "hours": number(0.0, 0.0, 10_000.0, 0.25, "Of rain and inflow, and of a sea that moves."),
+                "water_from": text(tooltip="LON LAT where the water of a level comes from; several with ; between."),
                 "boundary": text(tooltip="Edges, such as N=open E=2.5; closed if empty."),
             },
             "optional": {
                 "surge": text(tooltip="File of storm-surge levels, instead of a level."),
                 "sea": text(tooltip="File of the sea that the water comes from."),
                 "buildings": text(tooltip="Footprints, raised as obstacles."),
+                "walls": text(tooltip="Lines of levees and flood walls, raised by their height."),
+                "tide": text(tooltip="csv of time and metres that the level changes by, for inertial and swe."),
                 "roughness": text(tooltip="Manning's n, or a file of it or of land cover."),
                 "gsd": number(0.0, 0.0, 1000.0, 0.5, "Metres a cell; 0: as the DEM."),
                 "filename_prefix": text("gensat/flood", "May name a folder."),
@@ -56,6 +58,8 @@ class GensatFloodSimulate(Node):
         surge: str = "",
         sea: str = "",
         buildings: str = "",
+        walls: str = "",
+        tide: str = "",
         roughness: str = "",
         gsd: float = 0.0,
         filename_prefix: str = "gensat/flood",
@@ -67,11 +71,13 @@ class GensatFloodSimulate(Node):
         from gensat.hydro.domain import Domain
         from gensat.hydro.scenario import Scenario
         from gensat.hydro.simulate import simulate
+        from gensat.hydro.walls import with_walls
 
         stage = host.number_or_file(level)
         scenario = Scenario(
             level=_float(stage),
             surge=_file(surge),
+            tide=_file(tide),
             rain=rain.strip() or None,
             hours=hours or None,
             inflows=[(a, b, c) for a, b, c in _numbers(inflow, 3, "inflow")],
@@ -88,6 +94,8 @@ class GensatFloodSimulate(Node):
             buildings=_file(buildings),
             roughness=_float(host.number_or_file(roughness)),
         )
+        if walls.strip():
+            domain = with_walls(domain, str(_file(walls)))
         moved = host.on_step(_BAR)
 
         def progress(now: Any) -> None:
@@ -109,11 +117,13 @@ class GensatFloodSimulate(Node):
         surge: str = "",
         sea: str = "",
         buildings: str = "",
+        walls: str = "",
+        tide: str = "",
         roughness: str = "",
         **_: Any,
     ) -> str:
         """A new value when one of the files was saved again."""
-        return host.as_saved(dem, level, surge, sea, buildings, roughness)
+        return host.as_saved(dem, level, surge, sea, buildings, walls, tide, roughness)
 
 
 def _file(name: str) -> str | None:

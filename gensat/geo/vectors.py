@@ -139,6 +139,30 @@ def read_polygons(path: Path, canvas: Canvas) -> tuple[list[Any], list[dict[str,
     return shapes, attributes, notes
 
 
+def read_lines(path: Path, canvas: Canvas) -> tuple[list[Any], list[dict[str, Any]], list[str]]:
+    """Lines of all layers of a file that come near a canvas, in its CRS, as :func:`read_polygons` reads polygons.
+
+    Raises:
+        InputError: unreadable, without a CRS, not overlapping the canvas, or without lines.
+    """
+    if canvas.crs is None:
+        raise InputError(f"{path.name} needs a raster with a place; give one with a CRS")
+    lines: list[Any] = []
+    attributes: list[dict[str, Any]] = []
+    left_out = 0
+    for layer in _layers_here(path, canvas):
+        given = np.isin(shapely.get_type_id(layer.geometry), _LINES)
+        left_out += int((~given).sum())
+        for shape, is_line, values in zip(_on_canvas(layer, canvas), given, layer.attributes, strict=True):
+            if is_line and not shape.is_empty:
+                lines.append(shape)
+                attributes.append(values)
+    if left_out and not lines:
+        raise InputError(f"{path.name} holds no lines there, but polygons or points; give lines")
+    notes = [f"{left_out} features of {path.name} are no lines and were left out"] if left_out else []
+    return lines, attributes, notes
+
+
 def _layers_here(path: Path, canvas: Canvas) -> list[_Layer]:
     """Layers of a file with features; InputError if there are none or none reaches the canvas."""
     layers = [layer for layer in _read_layers(path, canvas) if layer is not None]

@@ -20,12 +20,16 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from gensat.errors import InputError
 from gensat.hydro.domain import Domain
+from gensat.hydro.memory import require_memory
 
 CHANNEL_KM2 = 1.0
 """Square kilometres that drain to a cell from which it is a channel, where nothing else is said."""
 
 REACH = 1500.0
 """Metres of a reach, at most."""
+
+MEMORY = {"stage": 70, "discharge": 150}
+"""Bytes a cell at most, for the drainage with a stage, and with rating curves besides (measured: 60 and 140)."""
 
 _FLATTEST = 1e-5  # slope of a reach at least, as of a river in a delta: filled reaches are level
 _STAGES = np.concatenate([[0.0], np.geomspace(0.02, 60.0, 240)])  # metres
@@ -57,12 +61,13 @@ class Drainage:
         them is sound for directions and areas. Cells of the edge let all their water go.
 
         Raises:
-            InputError: pyflwdir is not installed.
+            InputError: pyflwdir is not installed, or the memory is too small.
         """
         try:
             import pyflwdir
         except ImportError as error:
             raise InputError("HAND needs pyflwdir; install it with pip install 'gensat[flood]'") from error
+        require_memory(domain, domain.bed.size * MEMORY["stage"])
         # pyflwdir ranks heights in float32, in which a DEM is stored too.
         bed = np.where(domain.exists, domain.bed.astype(np.float32), np.nan).astype(np.float64)
         filled, order = pyflwdir.dem.fill_depressions(bed, nodata=np.nan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from operator import mul
@@ -18,6 +17,7 @@ from gensat.hydro.bathtub import bathtub
 from gensat.hydro.coast import Coast, ground_level, held_sea
 from gensat.hydro.domain import Domain
 from gensat.hydro.gauges import read_gauges
+from gensat.hydro.memory import require_memory
 from gensat.hydro.products import FloodProducts
 from gensat.hydro.scenario import Scenario
 from gensat.hydro.sea import level_on
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from gensat.hydro.forcing import Forcing
     from gensat.hydro.record import FlowRun
     from gensat.hydro.solver import Progress, Solver
-
-_SPARE = 0.9  # of the memory that is free
 
 
 def simulate(
@@ -89,11 +87,12 @@ def _bathtub(domain: Domain, scenario: Scenario) -> tuple[FloodProducts, dict[st
 
 
 def _hand(domain: Domain, scenario: Scenario) -> tuple[FloodProducts, dict[str, Any]]:
-    from gensat.hydro.hand import CHANNEL_KM2, Drainage, discharge_depth, stage_depth
+    from gensat.hydro.hand import CHANNEL_KM2, MEMORY, Drainage, discharge_depth, stage_depth
 
     stage: Any = 0.0 if scenario.inflows else level_on(scenario.water(), domain.canvas)
     if not scenario.inflows and not np.nanmax(stage) > 0:
         raise InputError("a stage of 0 m or less floods nothing; give --level in metres above the channels")
+    require_memory(domain, domain.bed.size * MEMORY["discharge" if scenario.inflows else "stage"])
     drainage = Drainage.of(domain)
     facts = scenario.facts()
     if scenario.inflows:
@@ -167,23 +166,9 @@ def solver_of(domain: Domain, scenario: Scenario, coast: Coast | None = None) ->
         from gensat.hydro.shallow import ShallowWater
 
         solver = ShallowWater(domain, Boundaries.parse(scenario.boundaries), **how)
-    _require_memory(solver)
+    if solver.device.type == "cpu":
+        require_memory(domain, solver.memory(), other="--dtype float32")
     return solver, Forcing(rain, inflows, held), seconds
-
-
-def _require_memory(solver: Solver) -> None:
-    import psutil
-
-    if solver.device.type != "cpu":
-        return
-    needed, free = solver.memory(), psutil.virtual_memory().available
-    if needed > _SPARE * free:
-        height, width = solver.domain.shape
-        coarser = solver.dx * math.sqrt(needed / (_SPARE * free)) * 1.05
-        raise InputError(
-            f"{width} x {height} cells need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
-            f"give --gsd {coarser:.2g} or more, a smaller DEM, or --dtype float32"
-        )
 
 
 def _products(
