@@ -1,6 +1,6 @@
 """Pairs of one place before and after a flood: brought onto each other, with a derived mask of the open water.
 
-The images of a pair are up to 15 pixels apart, by an amount that changes slowly from place to place; it is found by phase correlation of
+The images of a pair are up to 20 pixels apart, by an amount that changes slowly from place to place; it is found by phase correlation of
 gradients, pooled over the neighbourhood, because one pair alone says too little. Shifts and masks are kept on disk.
 """
 
@@ -27,11 +27,12 @@ from .sources import Sample
 from .splits import held_out
 from .water_masks import WaterReader, cleaned, crossvalidate, fit_reader, judged, labelled_tiles, pair_features
 
-FARTHEST = 20
+FARTHEST = 30
 """Pixels by which a pair may be apart."""
 
-_VERSION = "2"
-_COARSE, _FINE = (1500.0, 500.0), (300.0, 120.0)  # metres: farthest neighbour, and width of its weight
+_VERSION = "3"
+_REACH, _WIDE, _NEAR = 900.0, 300.0, 30.0  # metres: the farthest neighbour, and how its weight falls at first and then
+_AROUND = 10  # pixels around what the wide neighbourhood says
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,20 +90,21 @@ def find_shifts(maps: Float[np.ndarray, "n k k"], metres: Float[np.ndarray, "n 2
         metres: where the pairs lie, in any metric frame.
     """
     tree, reach = cKDTree(metres), maps.shape[-1] // 2
-    coarse = [_peak(_pooled(maps, tree, at, *_COARSE)) for at in metres]
     found = np.zeros((len(maps), 2), int)
     for i, at in enumerate(metres):
-        pooled = _pooled(maps, tree, at, *_FINE)
-        row, column = (max(n - 3, 0) for n in coarse[i])
-        part = pooled[row : coarse[i][0] + 4, column : coarse[i][1] + 4]
-        found[i] = np.add(_peak(part), (row - reach, column - reach))
+        near = tree.query_ball_point(at, _REACH)
+        squared = ((tree.data[near] - at) ** 2).sum(-1)
+        # A heavy tail: the nearest decide where there are some, the far ones where there are none.
+        wide, narrow = np.exp(-squared / _WIDE**2), (1 + squared / _NEAR**2) ** -1.5
+        row, column = _peak(_pooled(maps[near], wide))
+        top, left = max(row - _AROUND, 0), max(column - _AROUND, 0)
+        part = _pooled(maps[near], narrow)[top : row + _AROUND + 1, left : column + _AROUND + 1]
+        found[i] = np.add(_peak(part), (top - reach, left - reach))
     return found
 
 
-def _pooled(maps: np.ndarray, tree: cKDTree, at: np.ndarray, farthest: float, width: float) -> np.ndarray:
-    near = tree.query_ball_point(at, farthest)
-    weight = np.exp(-(((tree.data[near] - at) ** 2).sum(-1)) / width**2)
-    return ndimage.gaussian_filter(np.tensordot(weight, maps[near], 1), 0.8)
+def _pooled(maps: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return ndimage.gaussian_filter(np.tensordot(weight, maps, 1), 0.8)
 
 
 def _peak(pooled: np.ndarray) -> tuple[int, int]:
