@@ -5,17 +5,21 @@ DATA is the data folder. Nothing is picked.
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import shapely
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from gensat.geo.canvas import Canvas
+from gensat.geo.crs import to_lonlat
 from gensat.hydro.bathtub import find_sources, spill_level
 from gensat.hydro.domain import Domain
 from gensat.hydro.open_water import open_water
 from gensat.hydro.resample import depth_on
 from gensat.render.change_optics import burn, melt
+from gensat.render.change_request import Masked
 from gensat.render.flood_optics import render_flood
 from gensat.render.forest_optics import reforest
 from gensat.render.radiometry import Radiometry
@@ -121,7 +125,39 @@ def changes(data: Path) -> None:
     save(pictures, "optics_changes.jpg", 3)
 
 
+def ground(data: Path) -> None:
+    """Fire and forest inside a polygon, on a made-up village (0.5 m) and on Landsat 7 (28.5 m) in shortwave infrared, near infrared and red."""
+    pictures = []
+    turn = np.linspace(0, 2 * np.pi, 60)[:-1]
+    landsat = data / "rasters" / "olinda_landsat7_6band.tif"
+    for path, lengths, spacing, bands in ((VILLAGE, None, 6.0, (0, 1, 2)), (landsat, LANDSAT7, 9.0, (5, 3, 2))):
+        image = GeoImage.open(path)
+        column = image.width * (0.4 + 0.25 * np.cos(turn) + 0.03 * np.cos(3 * turn))
+        row = image.height * (0.45 + 0.25 * np.sin(turn) + 0.03 * np.sin(5 * turn))
+        area = shapely.Polygon(np.stack(to_lonlat(image.crs, *(image.transform @ (column, row))), 1))
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "area.geojson"
+            file.write_text(f'{{"type": "Feature", "properties": {{}}, "geometry": {shapely.to_geojson(area)}}}')
+            masked = Masked.open(image, file, wavelengths=lengths)
+        low, high = np.percentile(image.array[..., list(bands)], (1, 99), axis=(0, 1)) if lengths else (0, 255)
+        made = {
+            "before": image,
+            "burnt": masked.changed("burn"),
+            f"forest, crowns every {spacing:g} m": masked.changed("reforest", spacing=spacing),
+        }
+        for text, one in made.items():
+            print(
+                path.name,
+                text,
+                {k: v for k, v in one.provenance.items() if k in ("dnbr", "ndvi_before", "ndvi_after", "crown_cover")},
+            )
+            shown = ((one.array[..., list(bands)] - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
+            pictures.append((text, shown))
+    save(pictures, "change_ground.jpg", 3)
+
+
 if __name__ == "__main__":
     waters()
     olinda(Path(sys.argv[1]))
     changes(Path(sys.argv[1]))
+    ground(Path(sys.argv[1]))

@@ -8,7 +8,7 @@ from gensat.errors import InputError
 from gensat.geo.sun import SunPosition
 from gensat.render.change_optics import CHAR, burn, melt
 from gensat.render.forest_optics import reforest
-from gensat.render.radiometry import Radiometry
+from gensat.render.radiometry import Radiometry, open_light
 from gensat.types import Band, GeoImage
 
 BANDS = ("blue", "green", "red", "nir", "swir", "swir2")
@@ -131,6 +131,23 @@ def test_a_coarse_image_of_a_forest_is_the_mean_of_a_fine_one():
     inner = slice(4, -4)
     assert np.abs(one - two)[inner, inner].mean() < 0.02
     assert np.corrcoef(one[inner, inner, 3].ravel(), two[inner, inner, 3].ravel())[0, 1] > 0.9
+
+
+def test_a_forest_in_strips_is_the_forest_at_once(monkeypatch):
+    image, mask = meadow(60, gsd=1.5), disc(60)
+    sun = SunPosition(10.0, 20.0)  # long shadows to the south, over the seams
+    whole = reforest(image, mask, cover=0.5, sun=sun, wavelengths=NM)
+    monkeypatch.setattr("gensat.render.forest_optics._POINTS", 2**10)
+    assert np.array_equal(reforest(image, mask, cover=0.5, sun=sun, wavelengths=NM).array, whole.array)
+
+
+@pytest.mark.parametrize("lengths", [NM, (485.0, 560.0, 660.0, 835.0, 1650.0, 2215.0)])
+def test_dark_plants_are_no_shadow_whatever_the_sensor(lengths):
+    """A wood is dark in visible light and bright in the infrared; shadow is dark in both."""
+    values = np.tile(np.array([0.12, 0.15, 0.18, 0.24, 0.3, 0.28]), (40, 40, 1))
+    values[:8], values[32:] = VEGETATION, values[32:] * 0.2
+    light = open_light(values, np.array(lengths), np.ones((40, 40), bool), left=0.25)
+    assert light[:8].min() > 0.99 and light[36:].max() < 0.3 and light[12:28].min() > 0.95
 
 
 def test_shadows_fall_away_from_the_sun():

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
 
 from gensat.cli import run
+from gensat.geo.crs import to_lonlat
 from gensat.types import GeoImage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +28,11 @@ def here(tmp_path, monkeypatch):
     depth = np.repeat(np.linspace(0, 2, 60, dtype=np.float32)[:, None], 60, 1)
     left, _, _, top = image.bounds
     GeoImage(depth, crs=image.crs, transform=Affine(2.2, 0, left, 0, -2.2, top)).save("flood/depth.tif")
+    x, y = image.transform @ (np.array([60, 180, 120]), np.array([60, 90, 200]))
+    area = shapely.Polygon(np.stack(to_lonlat(image.crs, x, y), 1))
+    Path("area.geojson").write_text(
+        f'{{"type": "Feature", "properties": {{}}, "geometry": {shapely.to_geojson(area)}}}'
+    )
     return tmp_path
 
 

@@ -24,6 +24,7 @@ LEAVES = ((400.0, 0.02), (480.0, 0.025), (560.0, 0.075), (650.0, 0.03), (690.0, 
           (1450.0, 0.12), (1610.0, 0.22), (1940.0, 0.05), (2200.0, 0.10), (2500.0, 0.04))  # fmt: skip
 """Reflectance of a broadleaf crown in the sun: chlorophyll takes red and blue, water 1450 and 1940 nm, leaves throw back the near infrared."""
 
+_POINTS = 2**21  # that are worked on at a time
 _SHADED = 0.28  # light of crowns and ground that the sun does not reach, in visible bands; twice that in the infrared, where leaves let it through
 
 
@@ -71,39 +72,18 @@ def reforest(
     reading = Radiometry.of(image, wavelengths=wavelengths, encoding=encoding)
     x, y, pixel = ground_metres(image, gsd)
     finer = max(1, math.ceil(pixel / (float(spacing) / 5)))
-    if finer**2 * mask.size > 2**27:
+    if finer**2 * int(mask.sum()) > 2**27:
         raise InputError(
             f"pixels of {pixel:g} m are too coarse for trees {spacing:g} m apart on so many; give a larger spacing"
         )
-    fx, fy = (_finer(v, finer, axis) for v, axis in ((x, 1), (y, 0)))
-    crown, top, facing, tone = _crowns(
-        fx,
-        fy,
-        np.kron(mask, np.ones((finer, finer), bool)),
-        x,
-        y,
-        float(cover),
-        float(spacing),
-        float(height),
-        sun,
-        seed,
-        mask,
-    )
-    shade = _shadows(np.where(crown, top, 0.0), pixel / finer, sun)
     before = reading.reflectance()
     leaves = np.interp(reading.nanometres, *np.array(LEAVES).T)
     left = np.where(reading.nanometres <= 690, _SHADED, 2 * _SHADED)
-    sunny = np.where(crown, facing, 1.0) * ~shade
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        rows, columns = mask.shape
-        return values.reshape(rows, finer, columns, finer).mean((1, 3))
-
     relief = open_light(before, reading.nanometres, mask, left=RELIEF)
     after = before.copy()
-    covered = mean(crown.astype(np.float64))
-    lit_crown, lit_ground = mean(crown * sunny * tone), mean(~crown * sunny)
-    dim_crown = mean(crown * (1 - sunny) * tone)
+    covered, lit_crown, lit_ground, dim_crown = _canopy(
+        x, y, mask, finer, pixel, float(cover), float(spacing), float(height), sun, seed
+    )
     for i, (leaf, dark) in enumerate(zip(leaves, left, strict=True)):
         trees = leaf * (lit_crown + dark * dim_crown) * relief
         floor = before[:, :, i] * (lit_ground + dark * (1 - covered - lit_ground))
@@ -114,6 +94,43 @@ def reforest(
         if (value := mean_ratio(one[mask], reading.nanometres, 840.0, 650.0)) is not None:
             told[name] = round(value, 4)
     return remade(image, reading, after, touched, told, seed)
+
+
+def _canopy(
+    x: np.ndarray, y: np.ndarray, mask: np.ndarray, finer: int, pixel: float | int, cover: float, spacing: float, height: float, sun: SunPosition, seed: int,
+) -> np.ndarray:  # fmt: skip
+    """(4, H, W) shares of each pixel: under crowns; crowns in the sun, by how bright they are; ground in the sun; crowns in shade likewise.
+
+    In strips of rows, over the columns of the mask alone: finer points of a large image would not fit into memory.
+    """
+    found = np.zeros((4, *mask.shape))
+    found[2] = 1.0
+    across = np.flatnonzero(mask.any(0))
+    columns = slice(max(int(across[0]) - 1, 0), int(across[-1]) + 2)
+    _, north, up = sun.direction()
+    margin = math.ceil((1.3 * height * abs(north) / up + 2 * spacing) / pixel) + 1
+    rows = max(margin, _POINTS // (finer**2 * (columns.stop - columns.start)) - 2 * margin)
+    down = np.flatnonzero(mask.any(1))
+    for first in range(int(down[0]), int(down[-1]) + 1, rows):
+        last = min(first + rows, int(down[-1]) + 1)
+        low, high = max(first - margin, 0), min(last + margin, len(mask))
+        part = (slice(low, high), columns)
+        strip = _strip(x[part], y[part], mask[part], finer, pixel, cover, spacing, height, sun, seed)
+        found[:, first:last, columns] = strip[:, first - low : last - low]
+    return found
+
+
+def _strip(
+    x: np.ndarray, y: np.ndarray, mask: np.ndarray, finer: int, pixel: float | int, cover: float, spacing: float, height: float, sun: SunPosition, seed: int,
+) -> np.ndarray:  # fmt: skip
+    """The same of a part of the image."""
+    fx, fy = (_finer(v, finer, axis) for v, axis in ((x, 1), (y, 0)))
+    inside = np.kron(mask, np.ones((finer, finer), bool))
+    crown, top, facing, tone = _crowns(fx, fy, inside, x, y, cover, spacing, height, sun, seed, mask)
+    shade = _shadows(np.where(crown, top, 0.0), pixel / finer, sun)
+    sunny = np.where(crown, facing, 1.0) * ~shade
+    values = np.stack([crown, crown * sunny * tone, ~crown * sunny, crown * (1 - sunny) * tone]).astype(np.float64)
+    return np.asarray(values.reshape(4, mask.shape[0], finer, mask.shape[1], finer).mean((2, 4)))
 
 
 def _crowns(
@@ -133,32 +150,37 @@ def _crowns(
     )
     reach = math.ceil(1.25 * radius / spacing + 0.5)
     column, row = np.floor(x / spacing).astype(np.int64), np.floor(y / spacing).astype(np.int64)
+    left, low = int(column.min()) - reach, int(row.min()) - reach
+    cells = np.meshgrid(np.arange(left, column.max() + reach + 1), np.arange(low, row.max() + reach + 1))
+    trees = [hashed(*map(torch.from_numpy, cells), seed * 8 + k).double().numpy() for k in range(4)]
+    column, row = column - left, row - low
     for down in range(-reach, reach + 1):
         for over in range(-reach, reach + 1):
-            c, r = torch.from_numpy(column + over), torch.from_numpy(row + down)
-            jx, jy, size, light = (hashed(c, r, seed * 8 + k).double().numpy() for k in range(4))
-            cx, cy = (c.numpy() + jx) * spacing, (r.numpy() + jy) * spacing
+            r, c = row + down, column + over
+            jx, jy, size = (values[r, c] for values in trees[:3])
             wide = radius * (0.75 + 0.5 * size)
-            dx, dy = (x - cx) / wide, (y - cy) / wide
-            away = dx**2 + dy**2
+            dx, dy = x - (c + left + jx) * spacing, y - (r + low + jy) * spacing
+            under = np.nonzero((dx**2 + dy**2 < wide**2) & inside)
+            if not len(under[0]):
+                continue
+            size, wide, dx, dy = (v[under] for v in (size, wide, dx, dy))
+            cx, cy = x[under] - dx, y[under] - dy
             # A tree stands where its root is in the mask.
-            i, j = (
-                np.floor((cy - py[0, 0]) / step_y + 0.5).astype(int),
-                np.floor((cx - px[0, 0]) / step_x + 0.5).astype(int),
-            )
+            i = np.floor((cy - py[0, 0]) / step_y + 0.5).astype(int)
+            j = np.floor((cx - px[0, 0]) / step_x + 0.5).astype(int)
             rooted = (i >= 0) & (i < mask.shape[0]) & (j >= 0) & (j < mask.shape[1])
             rooted &= mask[i.clip(0, mask.shape[0] - 1), j.clip(0, mask.shape[1] - 1)]
             tall = height * (0.7 + 0.6 * size)
-            up = np.sqrt((1 - away).clip(0))
+            dx, dy = dx / wide, dy / wide
+            up = np.sqrt((1 - dx**2 - dy**2).clip(0))
             z = tall * (0.4 + 0.6 * up)
-            here = (away < 1) & rooted & inside & (z > top)
-            deep = 0.6 * tall
-            normal = np.stack([dx / wide, dy / wide, up / deep])
-            lit = (normal * to_sun[:, None, None]).sum(0) / np.linalg.norm(normal, axis=0).clip(1e-9)
-            crown |= here
-            top = np.where(here, z, top)
-            facing = np.where(here, (lit / to_sun[2]).clip(0, 1.25), facing)
-            tone = np.where(here, 0.7 + 0.6 * light, tone)
+            normal = np.stack([dx / wide, dy / wide, up / (0.6 * tall)])
+            lit = (normal * to_sun[:, None]).sum(0) / np.linalg.norm(normal, axis=0).clip(1e-9)
+            here = rooted & (z > top[under])
+            at = tuple(v[here] for v in under)
+            crown[at], top[at] = True, z[here]
+            facing[at] = (lit[here] / to_sun[2]).clip(0, 1.25)
+            tone[at] = 0.7 + 0.6 * trees[3][r, c][under][here]
     grain = strewn(x.ravel(), y.ravel(), ((1.1, 1.0),), seed + 5).reshape(x.shape)
     return crown, top, (facing * (1 + grain)).clip(0, 1.5), tone
 

@@ -27,6 +27,7 @@ LAND = {"srgb": {"visible": 0.17, "nir": 0.27, "swir": 0.22}, "linear": {"visibl
 whose Sentinel-2 reflectance is known (visible 0.055, 0.084 and 0.119; near infrared 0.18 to 0.26; shortwave 0.12 to 0.33)."""
 
 _VISIBLE, _NEAR = 690.0, 1300.0  # nanometres at which visible light and near infrared end
+_NEAR_BAND = 40.0  # nanometres by which sensors' greens, reds and near infrareds differ
 _DARKEST = 0.5  # percentile of a band that shows the air alone
 _USUAL = 0.5  # linear display value of reflectance 1 in aerial pictures of towns and fields
 _AIR = {
@@ -214,8 +215,10 @@ def open_light(
     bright = np.nan_to_num(reflectance[:, :, visible if visible.any() else slice(None)].mean(2), nan=1.0)
     middle = float(np.median(bright[where]))
     dark = ((0.6 * middle - bright) / (0.3 * max(middle, 1e-6))).clip(0, 1) * likely
-    for plant, other in ((560.0, 650.0), (840.0, 650.0)):
-        if plant in nanometres and other in nanometres:
-            green, red = (reflectance[:, :, int(np.flatnonzero(nanometres == v)[0])] for v in (plant, other))
-            dark = dark * ((1.35 - np.nan_to_num(green / np.maximum(red, 1e-3))) / 0.2).clip(0, 1)
+    # Green over red of plants is above 1.35, near infrared over red above 2.5; of soils it is below 1.15 and 1.7.
+    for plant, other, most, ramp in ((560.0, 650.0, 1.35, 0.2), (840.0, 650.0, 2.5, 0.8)):
+        bands = [int(np.abs(nanometres - v).argmin()) for v in (plant, other)]
+        if all(abs(nanometres[band] - v) <= _NEAR_BAND for band, v in zip(bands, (plant, other), strict=True)):
+            green, red = (reflectance[:, :, band] for band in bands)
+            dark = dark * ((most - np.nan_to_num(green / np.maximum(red, 1e-3))) / ramp).clip(0, 1)
     return ndimage.gaussian_filter(1 - (1 - left) * dark, 0.7)
