@@ -136,10 +136,7 @@ class Peaks:
         count = -(-height // size[0]) * -(-width // size[1])
         bed = solver.bed.numpy()
 
-        def flat(array: Tensor) -> Any:
-            return array.reshape(-1, *array.shape[-2:]).numpy()
-
-        arrays = [flat(a) for a in (state.depth, state.x, state.y, self.depth, self.speed, self.hazard, self.arrival)]
+        arrays = [_flat(a) for a in (state.depth, state.x, state.y, self.depth, self.speed, self.hazard, self.arrival)]
         froude, swift = self.froude.reshape(-1), self.swift.reshape(-1)
         for k, seconds in enumerate(state.time.reshape(-1).tolist()):
             every = torch.arange(count).numpy() if tiles is None else tiles.now[k].reshape(-1).nonzero()[0]
@@ -150,6 +147,11 @@ class Peaks:
                 )
             froude[k] = max(float(froude[k]), found[0])
             swift[k] = max(float(swift[k]), found[1])
+
+
+def _flat(array: Tensor) -> Any:
+    """(n, r, c) scenarios in one row, as numpy."""
+    return array.reshape(-1, *array.shape[-2:]).numpy()
 
 
 @dataclass(eq=False)
