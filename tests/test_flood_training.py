@@ -13,6 +13,7 @@ from gensat.conditioning.flood import FLOOD_CHANNELS
 from gensat.diffusion.codec import Codec
 from gensat.geo.legend import OTHER_GROUND, UNKNOWN, WATER
 from gensat.models.perceptual import Elpd
+from gensat.train import water_masks
 from gensat.train.flood import FloodBank, guessed_depth
 from gensat.train.flood_pairs import FARTHEST, FloodPair, correlation, find_shifts, shifted
 from gensat.train.flood_report import chosen, cut, laid, measure, table
@@ -24,6 +25,7 @@ from gensat.train.water_masks import (
     crossvalidate,
     fit_reader,
     judged,
+    labelled_tiles,
     pair_features,
     scores,
 )
@@ -114,6 +116,21 @@ def test_water_is_learned_from_points_and_checked_on_tiles_left_out() -> None:
     assert judged(one, tiles[3:])["accuracy"] > scores(alone, tiles[3].wet)["accuracy"]  # its surroundings tell more
     shuffled = [replace(t, wet=t.wet[torch.randperm(len(t.wet))]) for t in tiles]
     assert crossvalidate(shuffled, folds=2)["accuracy"] < 0.8
+
+
+def test_labels_go_with_the_image_that_was_looked_at(monkeypatch) -> None:
+    labels = {"rows": [9, 40], "columns": [9, 40], "shown": {"a": [2, -3]}, "train": {"a": "W? TW"}, "held_out": {}}
+    monkeypatch.setattr(water_masks, "read_labels", lambda: labels)
+    image = ground(3, 64)
+    valid = np.ones((64, 64), bool)
+    valid[:10] = False
+    (tile,) = labelled_tiles({"a": (image, image, valid, (2, -3))}, held_out=False)
+    assert list(zip(tile.rows.tolist(), tile.columns.tolist(), tile.wet.tolist(), strict=True)) == [
+        (40, 9, False), (40, 40, True),
+    ]  # fmt: skip
+    (tile,) = labelled_tiles({"a": (image, image, valid, (0, 0))}, held_out=False)
+    assert list(zip(tile.rows.tolist(), tile.columns.tolist(), strict=True)) == [(11, 6), (42, 6), (42, 37)]
+    assert labelled_tiles({}, held_out=True) == []
 
 
 def test_scores_of_a_mask() -> None:

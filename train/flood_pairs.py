@@ -205,7 +205,7 @@ def fitted_reader(
     before: Sequence[np.ndarray], after: Sequence[np.ndarray], shifts: np.ndarray, keys: Sequence[str]
 ) -> WaterReader:
     """The reader of water, from the labelled tiles outside the held-out place; says how good it is."""
-    tiles = {key: (a, *shifted(b, s)) for key, a, b, s in zip(keys, before, after, shifts, strict=True)}
+    tiles = {key: (a, *shifted(b, s), s) for key, a, b, s in zip(keys, before, after, shifts, strict=True)}
     known, unseen = (labelled_tiles(tiles, held_out=h) for h in (False, True))
     reader = fit_reader(known)
     report = {"tiles left out in turn": crossvalidate(known), "held-out place": judged(reader, unseen)}

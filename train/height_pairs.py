@@ -23,13 +23,11 @@ from safetensors.numpy import save_file
 from ..errors import InputError
 from ..geo.classes import BUILDING, WOODLAND
 from ..geo.sun import SunPosition
+from ..models.height import GROUPS
 from ..render.streets.scenes import GSD, Street
 from ..render.streets.styles import STREET_TYPES
 from ..render.streets.weather import sun_in
 from .logs import say
-
-GROUPS = ("ground", "building", "tree")
-"""What a pixel shows, by code."""
 
 _WEATHER = {"clear": 0.5, "scattered": 0.22, "overcast": 0.14, "snow": 0.06, "rain": 0.05, "fog": 0.03}
 _SUNLESS = 0.9  # cloud cover above which nothing has a shadow

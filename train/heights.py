@@ -1,7 +1,7 @@
 """Train the height model on procedural streets: ``gensat train heights key=value ...``.
 
 The streets look alike and are simpler than any town, so pictures are turned, mirrored, scaled (heights with them), coloured, blurred and
-made noisy. What comes of it is measured on street types that were held out.
+made noisy; open water, which hardly any street has, is laid into some. What comes of it is measured on street types that were held out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -26,7 +26,7 @@ from ..models.height import HeightModel, sun_values
 from ..pipelines.heights import HeightPipeline
 from .card import Outcome, finished, write_card
 from .height_figures import measure, table
-from .height_pairs import HeightPair, height_pairs, mean_heights, types_for
+from .height_pairs import GROUPS, HeightPair, height_pairs, mean_heights, types_for
 from .logs import say
 from .recipe import program, start
 from .runner import Trainer
@@ -36,30 +36,52 @@ _SCALES = (0.85, 1.2)  # by how much a street is made larger or smaller, heights
 
 
 def augment(
-    pair: HeightPair, rng: np.random.Generator, *, crop: int, known_sun: float = 0.7
-) -> tuple[Float[Tensor, "3 {crop} {crop}"], Float[Tensor, "{crop} {crop}"], SunPosition | None]:
-    """A random piece: turned, mirrored, scaled, recoloured, blurred; with its heights in metres and its sun.
+    pair: HeightPair, rng: np.random.Generator, *, crop: int, known_sun: float = 0.7, water: float = 0.0
+) -> tuple[
+    Float[Tensor, "3 {crop} {crop}"], Float[Tensor, "{crop} {crop}"], Int[Tensor, "{crop} {crop}"], SunPosition | None
+]:
+    """A random piece: turned, mirrored, scaled, recoloured, blurred; with its heights in metres, what stands there, and its sun.
 
     Args:
         pair: image and heights.
         rng: of everything.
         crop: side of the piece, pixels.
         known_sun: how often the sun is told where there are shadows.
+        water: how often open water is laid into it.
     """
     scale = float(rng.uniform(*_SCALES))
     side = min(round(crop / scale), *pair.heights.shape)
     row, column = (int(rng.integers(0, n - side + 1)) for n in pair.heights.shape)
     window = np.s_[row : row + side, column : column + side]
     turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
-    rgb, heights = (np.rot90(a[window], turns) for a in (pair.rgb, pair.heights))
+    rgb, heights, groups = (np.rot90(a[window], turns) for a in (pair.rgb, pair.heights, pair.groups))
     if mirror:
-        rgb, heights = rgb[:, ::-1], heights[:, ::-1]
+        rgb, heights, groups = rgb[:, ::-1], heights[:, ::-1], groups[:, ::-1]
     picture = torch.from_numpy(np.ascontiguousarray(rgb)).movedim(-1, 0)[None].float() / 255
-    metres = torch.from_numpy(np.ascontiguousarray(heights, dtype=np.float32))[None, None] * (crop / side)
+    truth = torch.from_numpy(np.stack([heights * (crop / side), groups]).astype(np.float32))[None]
     picture = F.interpolate(picture, (crop, crop), mode="bilinear", antialias=True)
-    metres = F.interpolate(metres, (crop, crop), mode="nearest")
+    metres, kinds = F.interpolate(truth, (crop, crop), mode="nearest")[0]
     sun = turned(pair.sun, turns, mirror) if rng.random() < known_sun else None
-    return _photographed(picture, rng)[0], metres[0, 0], sun
+    if rng.random() < water:
+        wet, shown = open_water(crop, rng)
+        picture = torch.where(wet, shown, picture)
+        metres, kinds = metres.where(~wet, 0), kinds.where(~wet, GROUPS.index("ground"))
+    return _photographed(picture, rng)[0], metres, kinds.long(), sun
+
+
+def open_water(size: int, rng: np.random.Generator) -> tuple[Bool[Tensor, "h w"], Float[Tensor, "3 h w"]]:
+    """Where a lake, river or sea lies, with a smooth shore, and what it looks like: one colour, slow changes, ripples."""
+
+    def smooth(cells: int) -> Tensor:
+        coarse = torch.as_tensor(rng.normal(size=(1, 1, cells, cells)), dtype=torch.float32)
+        return F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)[0, 0]
+
+    relief = smooth(int(rng.integers(2, 5)))
+    wet = relief < torch.quantile(relief, float(rng.uniform(0.15, 0.8)))
+    tone, tint = rng.uniform(0.05, 0.5), rng.uniform(-0.12, 0.12, 3)
+    ripples = torch.as_tensor(rng.normal(0, rng.uniform(0, 0.02), (3, size, size)), dtype=torch.float32)
+    colour = torch.as_tensor(tone * (1 + 2 * tint), dtype=torch.float32)[:, None, None]
+    return wet, (colour + 0.03 * rng.uniform() * smooth(4) + ripples).clamp(0, 1)
 
 
 def turned(sun: SunPosition | None, turns: int, mirror: bool) -> SunPosition | None:
@@ -135,22 +157,27 @@ def train(recipe: DictConfig) -> Outcome:
     options: dict[str, Any] = {k: list(v) if k in ("channels", "blocks") else v for k, v in recipe.model.items()}
     model = HeightModel(**options)
     with torch.no_grad():  # begin where nothing is known: at the median of all heights, and unsure
-        model.head[-1].bias[model.config.patch**2 :] = -1.0
+        model.head[-1].bias[model.config.patch**2 : 2 * model.config.patch**2] = -1.0
+    if recipe.init:
+        model = HeightModel.from_pretrained(recipe.init)
     trainer = Trainer(model, recipe)
 
     def draw(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([recipe.seed, step])
         chosen = [pairs[i] for i in rng.integers(len(pairs), size=recipe.batch)]
-        made = [augment(pair, rng, crop=data.crop, known_sun=data.known_sun) for pair in chosen]
-        pictures, heights, suns = zip(*made, strict=True)
-        return {"pictures": torch.stack(pictures), "heights": torch.stack(heights), "sun": sun_values(suns)}
+        made = [augment(pair, rng, crop=data.crop, known_sun=data.known_sun, water=data.water) for pair in chosen]
+        pictures, heights, groups, suns = zip(*made, strict=True)
+        truth = {"heights": torch.stack(heights), "groups": torch.stack(groups)}
+        return {"pictures": torch.stack(pictures), "sun": sun_values(suns), **truth}
 
     def loss(model: HeightModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         found = model(batch["pictures"], batch["sun"])
         likely = found.loss(batch["heights"]).mean()
         absolute = (torch.log1p(batch["heights"]) - found.location).abs().mean()
         metres = (found.median().detach() - batch["heights"]).abs().mean()
-        return {"loss": likely + recipe.loss.absolute * absolute, "likelihood": likely, "metres": metres}
+        told = F.cross_entropy(found.groups, batch["groups"])
+        total = likely + recipe.loss.absolute * absolute + recipe.loss.groups * told
+        return {"loss": total, "likelihood": likely, "groups": told, "metres": metres}
 
     trainer.run(loss, draw)
     folder = Path(recipe.save or trainer.out / "model")

@@ -21,7 +21,9 @@ from .sources import Sample
 PER_DEGREE = 222_790.0
 """Pixels of Houston's tiles in a degree of longitude, and of latitude."""
 
-_METRES = 110_860.0  # in a degree of latitude at 30 degrees
+GSD = 110_860.0 / PER_DEGREE
+"""Metres a pixel of mosaics: the height of the tiles' own, by the length of a degree of latitude at 30 degrees."""
+
 _SLACK = 1  # pixels by which a rounded place may be off
 _COMPARED = 500  # pixels of overlap from which two tiles are compared
 _UNLIKE = 12.0  # grey levels by which an overlap differs that is not the same image
@@ -92,7 +94,7 @@ def mosaics(
         laid = _laid(near, corners, images, shape)
         if laid is not None:
             used[np.unique(laid[0])] += 1
-            yield Mosaic(i, place, size, _METRES / PER_DEGREE, *laid)
+            yield Mosaic(i, place, size, GSD, *laid)
 
 
 def _covered(corners: np.ndarray, side: int, shape: tuple[int, int]) -> bool:

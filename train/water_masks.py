@@ -106,7 +106,8 @@ def cleaned(water: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 
 @lru_cache(maxsize=1)
 def read_labels() -> dict[str, Any]:
-    """The labelled points: ``rows`` and ``columns`` of the grid in pixels of the image before, and per tile a string of letters for each row.
+    """The labelled points: ``rows`` and ``columns`` of the grid in pixels of the image before, the displacement ``shown`` with which the image after
+    lay on it, and per tile a string of letters for each row.
 
     W is open water; T tree, R roof, O other object and N anything else are dry or hide the water; ? could not be told.
     """
@@ -141,19 +142,25 @@ class LabelledTile:
 
 
 def labelled_tiles(
-    tiles: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], *, held_out: bool
+    tiles: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[int]]], *, held_out: bool
 ) -> list[LabelledTile]:
-    """The labelled tiles of one split; ``tiles`` holds (before, after, valid) by key."""
+    """The labelled tiles of one split; ``tiles`` holds (before, after, valid, the displacement that was undone) by key.
+
+    What was labelled is the image after: points go with it, if it lies elsewhere than when it was looked at.
+    """
     labels = read_labels()
     found = []
     for key, letters in labels["held_out" if held_out else "train"].items():
-        before, after, valid = tiles[key]
-        points = [
-            (r, c, letter == "W")
+        before, after, valid, shift = tiles[key]
+        down, right = (int(was) - int(now) for was, now in zip(labels["shown"][key], shift, strict=True))
+        placed = [
+            (r + down, c + right, letter == "W")
             for r, line in zip(labels["rows"], letters.split(), strict=True)
             for c, letter in zip(labels["columns"], line, strict=True)
-            if letter != "?" and valid[r, c]
+            if letter != "?"
         ]
+        height, width = valid.shape
+        points = [(r, c, wet) for r, c, wet in placed if 0 <= r < height and 0 <= c < width and valid[r, c]]
         rows, columns, wet = (torch.tensor(v) for v in zip(*points, strict=True))
         found.append(LabelledTile(pair_features(before, after), after, rows, columns, wet.bool()))
     return found
