@@ -234,6 +234,8 @@ def test_a_tide_comes_and_goes_and_is_added_to_the_level(tmp_path):
     assert higher.depth[20, 50] == pytest.approx(3.9, abs=0.02) and (higher.depth_end[20, 44] == 0.5)
     with pytest.raises(InputError, match="take --method inertial"):
         Scenario(tide=tide, level=1.0, method="bathtub")
+    with pytest.raises(InputError, match="as no water does"):
+        simulate(domain, Scenario(tide=tides(tmp_path, "hours,level\n0,0\n1,99999\n")))
 
 
 def test_a_sea_without_heights_is_held_beside_the_land(tmp_path):

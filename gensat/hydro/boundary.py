@@ -11,13 +11,13 @@ from typing import Any
 from torch import Tensor
 
 from gensat.errors import InputError
+from gensat.hydro.metres import HIGHEST, LOWEST
 from gensat.hydro.series import Series
 
 SIDES = ("north", "east", "south", "west")
 """The order of everything that is said per side, such as volumes (\\*b, 4)."""
 
 _BY_NAME = {side[0]: side for side in SIDES} | {side: side for side in SIDES}
-_LOWEST, _HIGHEST = -500.0, 9000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Side:
             raise InputError(f"boundary {self.kind!r} is not known; give closed, open, or a level in metres")
         if (self.kind == "stage") != (self.level is not None):
             raise InputError("a stage boundary needs a level, and no other boundary has one; give Side.stage(LEVEL)")
-        if self.level is not None and not _LOWEST <= self.level.lowest <= self.level.highest <= _HIGHEST:
+        if self.level is not None and not LOWEST <= self.level.lowest <= self.level.highest <= HIGHEST:
             raise InputError(
                 f"a boundary level runs from {self.level.lowest:g} to {self.level.highest:g} m, as no water does; "
                 "give metres above the datum of the DEM"

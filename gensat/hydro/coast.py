@@ -12,6 +12,7 @@ from scipy.ndimage import binary_dilation
 from gensat.errors import InputError
 from gensat.hydro.bathtub import STRUCTURES, Sources, find_sources, reached
 from gensat.hydro.domain import Domain
+from gensat.hydro.metres import HIGHEST, LOWEST
 from gensat.hydro.scenario import Scenario
 from gensat.hydro.sea import Sea, level_on
 from gensat.hydro.surge import Surge
@@ -89,6 +90,10 @@ def held_sea(domain: Domain, scenario: Scenario, area: Bool[np.ndarray, "h w"] |
     from gensat.hydro.series import Series
 
     tide = None if scenario.tide is None else Series.read(scenario.tide)
+    if tide is not None and not LOWEST <= tide.lowest <= tide.highest <= HIGHEST:
+        raise InputError(
+            f"the tide runs from {tide.lowest:g} to {tide.highest:g} m, as no water does; give metres above the datum of the DEM"
+        )
     above = 0.0 if tide is None else tide.highest
     how = ""
     level = scenario.water()

@@ -17,6 +17,9 @@ from gensat.geo.canvas import Canvas
 from gensat.geo.crs import crs_name, ground_sampling_distance, lonlat_bounds, parse_crs, shifted
 from gensat.types import GeoImage
 
+LOWEST, HIGHEST = -500.0, 9000.0
+"""Metres above any datum between which all ground and water of the Earth lies."""
+
 _COARSER = 1.5  # source cells per cell from which their mean counts, not the bilinear value
 
 

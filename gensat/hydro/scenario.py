@@ -11,6 +11,7 @@ from typing import Any
 
 from gensat.errors import InputError
 from gensat.hydro.bathtub import require_neighbours
+from gensat.hydro.metres import HIGHEST, LOWEST
 from gensat.hydro.surge import Surge
 from gensat.types import Place
 
@@ -105,7 +106,7 @@ class Scenario:
         ):
             if value is not None and not (math.isfinite(value) and value > low):
                 raise InputError(f"{name} {value:g} cannot be; give a number above 0")
-        if isinstance(self.level, (int, float)) and not (math.isfinite(self.level) and -500 <= self.level <= 9000):
+        if isinstance(self.level, (int, float)) and not (math.isfinite(self.level) and LOWEST <= self.level <= HIGHEST):
             raise InputError(f"a level of {self.level:g} m is that of no water; give metres above the datum of the DEM")
         self._check_together()
 

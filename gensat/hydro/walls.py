@@ -17,6 +17,7 @@ from gensat.errors import InputError
 from gensat.geo.raster import require_file
 from gensat.geo.vectors import read_lines
 from gensat.hydro.domain import Domain
+from gensat.hydro.metres import HIGHEST, LOWEST
 
 HEIGHTS = ("height", "wall_height", "height_m", "hgt", "h")
 """Attributes that hold a height above the ground in metres, in the order in which they are looked for; case does not matter."""
@@ -24,7 +25,7 @@ HEIGHTS = ("height", "wall_height", "height_m", "hgt", "h")
 CRESTS = ("crest", "crest_level", "crest_m", "crest_elevation", "elevation", "elev", "z", "top")
 """Attributes that hold the elevation of a crest in metres above the datum of the DEM."""
 
-_TALLEST, _LOWEST, _HIGHEST = 100.0, -500.0, 9000.0
+_TALLEST = 100.0  # metres of a wall
 _NOTHING = -np.inf
 
 
@@ -87,7 +88,7 @@ def _heights(
     attributes: Sequence[Mapping[str, Any]], name: str, field: str | None, default: float | int | None, *, crest: bool
 ) -> tuple[list[float], list[str]]:
     """Metres of each wall, and notes."""
-    low, high = (_LOWEST, _HIGHEST) if crest else (0.0, _TALLEST)
+    low, high = (LOWEST, HIGHEST) if crest else (0.0, _TALLEST)
     what = "a crest" if crest else "a wall"
     if default is not None and not (math.isfinite(default) and low < default < high):
         raise InputError(f"{what} of {default:g} m cannot be; give --wall-height in metres")
