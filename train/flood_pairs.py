@@ -147,14 +147,10 @@ def flood_pairs(root: str | Path | None = None, *, split: str, cache: str | Path
 def larger(pairs: Sequence[FloodPair], size: int = 256) -> list[FloodPair]:
     """Pairs of ``size`` square pixels from neighbours, where they cover as much (:func:`gensat.train.mosaics.mosaics`); by their keys, ``.mosaic``."""
     kept = list(pairs)
-    found = mosaics([p.place for p in kept], [p.before for p in kept], size=size)
+    before, after, valid, water = ([getattr(p, name) for p in kept] for name in ("before", "after", "valid", "water"))
     return [
-        FloodPair(
-            f"{kept[m.centre].key}.mosaic",
-            *(m.take([getattr(p, name) for p in kept]) for name in ("before", "after", "valid", "water")),
-            place=m.place,
-        )
-        for m in found
+        FloodPair(f"{kept[m.centre].key}.mosaic", m.take(before), m.take(after), m.take(valid), m.take(water), m.place)
+        for m in mosaics([p.place for p in kept], before, size=size)
     ]
 
 

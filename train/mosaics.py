@@ -124,7 +124,7 @@ def _laid(
     owner, pixel = np.full(shape, -1), np.zeros((2, *shape), int)
     nearest = np.full(shape, np.inf)
     shown = np.zeros((*shape, 3), np.uint8)
-    local = np.stack(np.mgrid[:side, :side])
+    local = np.mgrid[:side, :side]
     away = np.abs(local - (side - 1) / 2).max(0)
     for k, corner in zip(tiles, corners, strict=True):
         corner = _matched(images[k], corner, shown, owner >= 0)
