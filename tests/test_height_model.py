@@ -10,7 +10,7 @@ from gensat.errors import InputError
 from gensat.geo.sun import SunPosition
 from gensat.models.height import SUN_VALUES, HeightModel, Heights, sun_values
 from gensat.train.height_figures import errors, table
-from gensat.train.height_pairs import HeightPair, height_pairs, mean_heights, types_for
+from gensat.train.height_pairs import GROUPS, HeightPair, height_pairs, mean_heights, types_for
 from gensat.train.heights import augment, turned
 
 SUN = SunPosition(150, 40)
@@ -33,12 +33,13 @@ def test_the_loss_is_the_likelihood_of_a_laplace_distribution():
     true = torch.rand(2, 5, 7) * 30
     laplace = torch.distributions.Laplace(location, log_scale.exp())
     expected = -laplace.log_prob(torch.log1p(true)) - math.log(2)
-    torch.testing.assert_close(Heights(location, log_scale).loss(true), expected)
+    found = Heights(location, log_scale, torch.zeros(2, 3, 5, 7))
+    torch.testing.assert_close(found.loss(true), expected)
 
 
 def test_the_interval_holds_68_percent():
     torch.manual_seed(0)
-    found = Heights(torch.full((1, 1, 1), 2.5), torch.full((1, 1, 1), -1.2))
+    found = Heights(torch.full((1, 1, 1), 2.5), torch.full((1, 1, 1), -1.2), torch.zeros(1, 3, 1, 1))
     drawn = torch.expm1(torch.distributions.Laplace(found.location, found.log_scale.exp()).sample((40_000,)))
     low, high = found.interval()
     assert float(((drawn >= low) & (drawn <= high)).float().mean()) == pytest.approx(0.6827, abs=0.01)
@@ -108,7 +109,8 @@ def test_the_sun_turns_with_the_picture_and_heights_grow_with_it():
     pair = bright_towards(SunPosition(150, 40))
     azimuths, scales = set(), set()
     for seed in range(60):
-        picture, heights, sun = augment(pair, np.random.default_rng(seed), crop=64, known_sun=1.0)
+        picture, heights, groups, sun = augment(pair, np.random.default_rng(seed), crop=64, known_sun=1.0)
+        assert (groups == 1).all()
         assert picture.shape == (3, 64, 64) and heights.shape == (64, 64) and sun.elevation == 40
         rows, columns = np.gradient(picture.mean(0).numpy())
         gradient = math.degrees(math.atan2(columns.mean(), -rows.mean()))
@@ -119,7 +121,29 @@ def test_the_sun_turns_with_the_picture_and_heights_grow_with_it():
     assert len(azimuths) == 8 and len(scales) > 8
     again = augment(pair, np.random.default_rng(5), crop=64)[0]
     assert torch.equal(again, augment(pair, np.random.default_rng(5), crop=64)[0])
-    assert all(augment(pair, np.random.default_rng(s), crop=64, known_sun=0.0)[2] is None for s in range(4))
+    assert all(augment(pair, np.random.default_rng(s), crop=64, known_sun=0.0)[3] is None for s in range(4))
+
+
+def test_water_is_level_ground_of_one_colour():
+    pair = bright_towards(SunPosition(150, 40))
+    shares = []
+    for seed in range(20):
+        picture, heights, groups, _ = augment(pair, np.random.default_rng(seed), crop=64, water=1.0)
+        wet = heights == 0
+        assert torch.equal(wet, groups == GROUPS.index("ground")) and (heights[~wet] > 8).all()
+        shares.append(float(wet.float().mean()))
+        apart = picture.movedim(0, -1)[wet].std(0).max()
+        assert apart < picture.movedim(0, -1)[~wet].std(0).max() + 0.06
+    assert 0.1 < min(shares) < 0.3 < 0.6 < max(shares) < 0.85
+    dry = augment(pair, np.random.default_rng(1), crop=64, water=0.0)[1]
+    assert (dry > 8).all()
+
+
+def test_tiles_say_what_stands_there_as_the_whole_does(model):
+    picture = torch.rand(3, 64, 80, generator=torch.Generator().manual_seed(4))
+    whole, tiled = (model.predict(picture, SUN, tile=tile).groups for tile in (None, 32))
+    assert whole.shape == (1, len(GROUPS), 64, 80)
+    torch.testing.assert_close(tiled, whole, atol=1e-4, rtol=0)
 
 
 def test_a_turn_is_numpy_s():

@@ -5,7 +5,8 @@ A U-Net (Ronneberger et al. 2015) without attention and without normalisation ov
 feature map is as large as the picture. Where the sun stands scales and shifts the features (FiLM, Perez et al. 2018), as shadows point along it.
 
 It predicts a Laplace distribution of log(1 + h), h in metres: location and log of the scale (Kendall and Gal 2017, eq. 8, with the
-absolute error). ``exp(location) - 1`` is the median height.
+absolute error). ``exp(location) - 1`` is the median height. Beside it the network says what stands there (ground, building or tree):
+to learn that makes its heights better, and whoever wants it may have it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from gensat.models.autoencoder import PixelNorm
 from gensat.models.blocks import TimeConvBlock
 
 SUN_VALUES = 6
+GROUPS = ("ground", "building", "tree")
+"""What a pixel shows, by code."""
+
+_MAPS = 2 + len(GROUPS)
 _LEAST = math.log(0.02)  # log scale: two centimetres at the ground
 _MOST = math.log(2.0)
 _SURE = -math.log(1 - 0.6827)  # scales from the median of a Laplace distribution that hold 68 percent of it
@@ -42,10 +47,12 @@ class Heights:
     Args:
         location: median of log(1 + h), h in metres.
         log_scale: log of the mean absolute deviation of log(1 + h) from it.
+        groups: logits of ground, building and tree.
     """
 
     location: Float[Tensor, "b h w"]
     log_scale: Float[Tensor, "b h w"]
+    groups: Float[Tensor, "b 3 h w"]
 
     def median(self) -> Float[Tensor, "b h w"]:
         """Metres, 0 or more: half of the probability lies below."""
@@ -97,7 +104,9 @@ class HeightModel(ModelMixin, ConfigMixin):
         )
         self.leave = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(channels))
         self.up = nn.ModuleList(TimeConvBlock(c, sun_width) for c in channels[:-1])
-        self.head = nn.Sequential(PixelNorm(channels[0]), nn.SiLU(), nn.Conv2d(channels[0], 2 * patch**2, 3, padding=1))
+        self.head = nn.Sequential(
+            PixelNorm(channels[0]), nn.SiLU(), nn.Conv2d(channels[0], _MAPS * patch**2, 3, padding=1)
+        )
 
     @property
     def multiple(self) -> int:
@@ -142,8 +151,8 @@ class HeightModel(ModelMixin, ConfigMixin):
         x = kept.pop()
         for leave, block in zip(reversed(self.leave), reversed(self.up), strict=True):
             x = block(kept.pop() + F.interpolate(leave(x), scale_factor=2.0, mode="nearest"), code)
-        location, log_scale = F.pixel_shuffle(self.head(x).float(), self.config.patch).unbind(1)
-        return Heights(location, log_scale.clamp(_LEAST, _MOST))
+        maps = F.pixel_shuffle(self.head(x).float(), self.config.patch)
+        return Heights(maps[:, 0], maps[:, 1].clamp(_LEAST, _MOST), maps[:, 2:])
 
     @torch.inference_mode()
     def predict(
@@ -171,17 +180,17 @@ class HeightModel(ModelMixin, ConfigMixin):
         values = sun_values([sun]).to(self.device)
         rows, columns = whole.shape[-2:]
         step = max(rows, columns) if tile is None else tile
-        made = [torch.empty(1, rows, columns) for _ in range(2)]
+        made = torch.empty(1, _MAPS, rows, columns)
         for top in range(0, rows, step):
             for left in range(0, columns, step):
                 bottom, right = min(top + step, rows), min(left + step, columns)
                 r, c = max(0, top - self.halo), max(0, left - self.halo)
                 part = whole[:, :, r : bottom + self.halo, c : right + self.halo].to(self.device)
                 found = self(part, values)
-                for target, value in zip(made, (found.location, found.log_scale), strict=True):
-                    inner = value[:, top - r : bottom - r, left - c : right - c]
-                    target[:, top:bottom, left:right] = inner.cpu()
-        return Heights(made[0][:, :height, :width], made[1][:, :height, :width])
+                maps = torch.cat([found.location[:, None], found.log_scale[:, None], found.groups], 1)
+                made[..., top:bottom, left:right] = maps[..., top - r : bottom - r, left - c : right - c].cpu()
+        made = made[..., :height, :width]
+        return Heights(made[:, 0], made[:, 1], made[:, 2:])
 
 
 def sun_values(suns: Sequence[SunPosition | None]) -> Float[Tensor, "b 6"]:
