@@ -16,6 +16,7 @@ from gensat.hydro.forcing import Forcing, Inflow, Rain, parse_rate
 from gensat.hydro.inertial import LocalInertial
 from gensat.hydro.record import ARRIVED, Peaks
 from gensat.hydro.series import Series
+from gensat.hydro.shallow import ShallowWater
 from gensat.hydro.solver import run
 
 DOUBLE = torch.float64
@@ -153,6 +154,29 @@ def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(tmp_path, backend)
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(InputError, match="cannot be read"):
         run(solver, solver.start(), forcing, seconds=400, every=50, gauges=points, checkpoint=file)
+
+
+@pytest.mark.parametrize("solver", [LocalInertial, ShallowWater])
+def test_a_storm_in_a_batch_has_the_bits_of_the_storm_alone(solver):
+    """Rain and inflow of each scenario: none takes the shorter steps that the heaviest asks for."""
+    domain = hills()
+    made, cells = solver(domain), torch.tensor([10 * domain.shape[1] + 30])
+    rates, inflows = torch.linspace(7.3, 191.1, 9, dtype=DOUBLE), torch.linspace(3.0, 0.2, 9, dtype=DOUBLE)
+    share = np.random.default_rng(1).random(domain.shape)
+
+    def storm(rate, inflow):
+        rain = Rain.steady(rate, 40, curve_number=90, share=share)
+        return Forcing(rain, [Inflow(cells, Series.of(inflow))])
+
+    whole = run(made, made.start(batch=(9,)), storm(rates, inflows), seconds=45, every=15)
+    assert len(set(whole.steps.tolist())) > 2 and float(whole.balance.relative.abs().max()) < 1e-12
+    for k in (0, 4, 8):
+        alone = run(made, made.start(), storm(float(rates[k]), float(inflows[k])), seconds=45, every=15)
+        assert alone.steps == whole.steps[k]
+        for name in ("depth", "x", "y"):
+            assert torch.equal(getattr(alone.state, name), getattr(whole.state, name)[k]), (k, name)
+        assert torch.equal(alone.peaks.hazard, whole.peaks.hazard[k])
+        assert torch.allclose(alone.balance.stored, whole.balance.stored[k], rtol=1e-13)
 
 
 def test_outputs_fall_on_their_times_and_gauges_are_read_there():

@@ -184,15 +184,15 @@ class Forcing:
             return torch.zeros_like(state.time)
         return self.held.hold(state, gravity).to(state.time) * domain.area
 
-    def rise(self, domain: Domain) -> float:
-        """Metres a second by which any cell rises at most, ever; 0 without forcing."""
-        fastest = 0.0
+    def rise(self, domain: Domain) -> Tensor:
+        """() or (\\*b) metres a second by which any cell rises at most, ever, each scenario by its own series; 0 without forcing."""
+        fastest = torch.zeros((), dtype=torch.float64)
         if self.rain is not None:
             share = 1.0 if self.rain.share is None else float(self.rain.share.max())
-            fastest += self.rain.rate.highest * share * _MM_PER_HOUR
+            fastest = fastest + self.rain.rate.peaks * share * _MM_PER_HOUR
         for source in self.inflows:  # cells of several inflows may be the same
-            fastest += source.discharge.highest / (domain.area * len(source.cells))
-        return fastest + (0.0 if self.held is None else self.held.fastest_rise())
+            fastest = fastest + source.discharge.peaks / (domain.area * len(source.cells))
+        return fastest if self.held is None else fastest + self.held.fastest_rise()
 
     def describe(self) -> dict[str, Any]:
         """For run.json and checkpoints."""

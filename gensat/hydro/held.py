@@ -132,14 +132,15 @@ class Held:
             state.work.touch(cells)
         return added
 
-    def fastest_rise(self) -> float:
-        """Metres a second by which the level of any scenario rises at most."""
-        own = float((self.high - self.low).max()) / self.rise if self.rise > 0 else 0.0
-        tide = 0.0
+    def fastest_rise(self) -> Tensor:
+        """() or (\\*b) metres a second by which the level of each scenario rises at most."""
+        found = torch.zeros((), dtype=torch.float64)
+        if self.rise > 0:
+            found = found + (self.high - self.low).amax(-1).clamp(min=0) / self.rise
         if self.tide is not None and len(self.tide.times) > 1:
             span = self.tide.times.diff().reshape(-1, *[1] * (self.tide.values.ndim - 1))
-            tide = float((self.tide.values.diff(dim=0) / span).max())
-        return max(own, 0.0) + max(tide, 0.0)
+            found = found + (self.tide.values.diff(dim=0) / span).amax(0).clamp(min=0)
+        return found
 
     def describe(self) -> dict[str, Any]:
         """For run.json and checkpoints."""

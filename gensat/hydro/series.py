@@ -106,6 +106,11 @@ class Series:
         """Largest value."""
         return float(self.values.max())
 
+    @property
+    def peaks(self) -> Tensor:
+        """(\\*b) largest value of each scenario."""
+        return self.values.amax(0)
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Series:
         """The series with its values changed, such as to another unit."""
         return Series(self.times, change(self.values), self.steps, self.hold)

@@ -183,7 +183,7 @@ def _products(
     notes = [] if coast is None else list(coast.notes)
     if scenario.chosen == "inertial" and froude > SWIFT:
         notes.append(
-            f"the Froude number reaches {froude:.2f} (in up to {100 * swift:.2g} percent of the water it passes {SWIFT:g}), where the "
+            f"the Froude number reaches {froude:.2f} (in up to {100 * swift:.3g} percent of the water it passes {SWIFT:g}), where the "
             "local inertial equations leave out too much; --method swe is advised"
         )
     balance = flow.balance.describe()

@@ -329,10 +329,11 @@ class _Runner:
         self.solver, self.forcing, self.flow, self.seconds = solver, forcing, flow, seconds
         self.progress, self.checkpoint, self.mark = progress, checkpoint, mark
         self.checkpoint_every = checkpoint_every
-        rise = forcing.rise(solver.domain)
         # Until which depth sources raise a dry cell, and how fast its waves are then: dt^3 g rise = (courant dx)^2.
-        reach = (solver.courant * solver.dx) ** 2
-        self.longest = (reach / (solver.gravity * rise)) ** (1 / 3) if rise > 0 else math.inf
+        # One by one: a tensor's power is not the same to the last bit for one scenario and for several.
+        reach, rise = (solver.courant * solver.dx) ** 2, forcing.rise(solver.domain)
+        longest = [(reach / (solver.gravity * r)) ** (1 / 3) if r > 0 else math.inf for r in rise.reshape(-1).tolist()]
+        self.longest = torch.tensor(longest, dtype=torch.float64).reshape(rise.shape).to(flow.state.time)
         self.began, self.seen, self.saved = (clock.monotonic(),) * 3
         self.before = flow.wall
 
