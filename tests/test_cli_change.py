@@ -18,7 +18,8 @@ from gensat.geo.canvas import Canvas
 from gensat.geo.crs import to_lonlat
 from gensat.geo.masks import read_mask
 from gensat.render.change_optics import burn
-from gensat.render.change_request import Masked, read_wavelengths
+from gensat.render.change_request import Masked
+from gensat.render.wavelengths import read_wavelengths
 from gensat.types import Band
 
 UTM, GRID, SIDE = "EPSG:32633", Affine(2, 0, 500_000, 0, -2, 5_500_000), 48

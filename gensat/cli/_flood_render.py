@@ -52,7 +52,12 @@ class Optics:
     """Options of the style optical."""
 
     water: Annotated[
-        str, typer.Option(help="A preset (clear to mud), or g/m3 of sediment.", rich_help_panel=_OPTICS)
+        str,
+        typer.Option(
+            help="clear, lake, river, silt, mud, or g/m3 of sediment; image: as the largest water in the image; or a mask of water in it: "
+            "raster or polygons.",
+            rich_help_panel=_OPTICS,
+        ),
     ] = "silt"
     wind: Annotated[float, typer.Option(help="Metres per second, for waves and glint.", rich_help_panel=_OPTICS)] = 1.5
     sun: Annotated[
@@ -60,6 +65,14 @@ class Optics:
         typer.Option(help="Degrees from true north, degrees up.", metavar="AZ EL", rich_help_panel=_OPTICS),
     ] = None
     cloud: Annotated[float, typer.Option(help="Cover of the sky, 0 to 1.", rich_help_panel=_OPTICS)] = 0.2
+    wavelengths: options.Wavelengths = None
+
+    def of(self, image: Path) -> dict[str, Any]:
+        """For ``picture_flood``. Raises InputError for wavelengths that are none."""
+        from gensat.render.wavelengths import parse_wavelengths, read_wavelengths
+
+        lengths = read_wavelengths(image) if self.wavelengths is None else parse_wavelengths(self.wavelengths)
+        return {**vars(self), "wavelengths": lengths}
 
 
 @dataclass(frozen=True)
@@ -105,10 +118,12 @@ def render(
 
     gensat flood render city.tif --depth flood/depth.tif --water mud --wind 4 -o flooded.tif
 
+    gensat flood render coast.tif --depth flood/depth.tif --water image -o flooded.tif
+
     gensat flood render city.tif --depth flood/depth.tif --style diffusion --seed 1 -o flooded.tif
     """
     screen = Screen(quiet, json)
-    check_request(style, out, painting, given, overwrite=overwrite)
+    check_request(style, out, optics, painting, given, overwrite=overwrite)
     began = clock.perf_counter()
     import gensat
     from gensat.geo.raster import open_image
@@ -117,6 +132,7 @@ def render(
 
     hush_libraries()
     with screen.listening():
+        seen = optics.of(image)
         laid = lay_flood(open_image(image), str(depth), gsd=gsd, **vars(standing))
         pipe = None
         if style is not Style.optical:
@@ -125,7 +141,7 @@ def render(
         steps = 1 if pipe is None else pipe.spec.defaults.steps
         with ExitStack() as stack:
             told = stack.enter_context(_painting(painting, steps, screen)) if style is Style.diffusion else {}
-            made = picture_flood(laid, style.value, pipe=pipe, edge=edge, seed=seed, optics=vars(optics), painting=told)
+            made = picture_flood(laid, style.value, pipe=pipe, edge=edge, seed=seed, optics=seen, painting=told)
         for note in laid.notes:
             screen.note(f"note: {note}")
     made.provenance.update(image=image.name, depth=depth.name)
@@ -137,6 +153,7 @@ def render(
         "style": style.value,
         "water_share": round(share, 4),
         "depth_max": round(deepest, 3),
+        "water": made.provenance.get("water"),
         "seed": made.provenance.get("seed"),
         "notes": list(laid.notes),
         "seconds": round(seconds, 2),
@@ -144,17 +161,21 @@ def render(
     screen.result(data, f"{out}  {share:.0%} under water, {deepest:.2f} m at most, {style.value} in {seconds:.1f} s")
 
 
-def check_request(style: Style, out: Path, painting: Painting, given: frozenset[str], *, overwrite: bool) -> None:
+def check_request(
+    style: Style, out: Path, optics: Optics, painting: Painting, given: frozenset[str], *, overwrite: bool
+) -> None:
     """Raise InputError for what can be found wrong before anything is read."""
     from gensat.files import check_output
     from gensat.geo.raster import image_suffix
+    from gensat.render.water_seen import require_water
 
     image_suffix(out)
     check_output(out, overwrite)
-    optics, paint = set(Optics.__dataclass_fields__), set(Painting.__dataclass_fields__)
-    foreign = {Style.optical: paint, Style.diffusion: optics, Style.pix2pixhd: optics | (paint - {"model"})}[style]
+    light, paint = set(Optics.__dataclass_fields__), set(Painting.__dataclass_fields__)
+    foreign = {Style.optical: paint, Style.diffusion: light, Style.pix2pixhd: light | (paint - {"model"})}[style]
     if wrong := sorted(foreign & given):
         raise InputError(f"style {style.value} has no option --{wrong[0].replace('_', '-')}; leave it out")
+    require_water(optics.water)
     if style is Style.pix2pixhd and painting.model is None:
         raise InputError(
             "no pix2pixHD weights are shipped; convert some (gensat models convert) and give --model FOLDER"

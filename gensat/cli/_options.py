@@ -36,6 +36,13 @@ Seed = Annotated[
 ]
 Picture = Annotated[Path, typer.Argument(help="Satellite or aerial image: GeoTIFF, or a picture with --gsd.")]
 PictureGsd = Annotated[float | None, typer.Option(help="Metres per pixel of an image without a georeference.")]
+Wavelengths = Annotated[
+    str | None,
+    typer.Option(
+        help="Nanometres of the bands, such as 485,560,660,835,1650,2215; nan for thermal ones. By default their names or tags say them.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=WRITING)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=WRITING)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only: no notes, no bar.", rich_help_panel=WRITING)]

@@ -11,7 +11,6 @@ import typer
 
 from gensat.cli import _options as options
 from gensat.cli._console import Screen
-from gensat.errors import InputError
 
 Mask = Annotated[
     Path, typer.Option(help="Where: a raster (anything but 0), or polygons in a vector file; any CRS and resolution.")
@@ -33,13 +32,7 @@ class Reading:
     """How the image is read, for commands made with :func:`gensat.cli._options.spread`."""
 
     gsd: options.PictureGsd = None
-    wavelengths: Annotated[
-        str | None,
-        typer.Option(
-            help="Nanometres of the bands, such as 485,560,660,835,1650,2215; nan for thermal ones. By default their names or tags say them.",
-            show_default=False,
-        ),
-    ] = None
+    wavelengths: options.Wavelengths = None
     seed: Annotated[int, typer.Option(help="Of what is strewn; tied to the place.")] = 0
 
     @property
@@ -47,15 +40,9 @@ class Reading:
         """Raises InputError for what is no list of numbers."""
         if self.wavelengths is None:
             return None
-        try:
-            found = [float(part) for part in self.wavelengths.replace(",", " ").split()]
-        except ValueError:
-            found = []
-        if not found or any(0 < v < 100 or v <= 0 for v in found):
-            raise InputError(
-                f"wavelengths {self.wavelengths!r} are not understood; give nanometres with commas between, such as 485,560,660"
-            )
-        return found
+        from gensat.render.wavelengths import parse_wavelengths
+
+        return parse_wavelengths(self.wavelengths)
 
 
 @options.spread

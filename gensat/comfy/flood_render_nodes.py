@@ -24,7 +24,9 @@ class GensatFloodRender(Node):
             "required": {
                 "depth": text(tooltip="Raster of metres of water, 0 where dry."),
                 "style": (["optical", "diffusion", "pix2pixhd"], {"default": "optical"}),
-                "water": text("silt", "Optical: clear to mud, or g/m3 of sediment."),
+                "water": text(
+                    "silt", "Optical: clear to mud, g/m3 of sediment, image (its largest water), or a mask file."
+                ),
                 "wind": number(1.5, 0.0, 30.0, 0.5, "Optical: metres per second."),
                 "prompt": text("a flooded neighborhood", "Diffusion: words."),
                 "edge": number(2.0, 0.0, 50.0, 0.5, "Pixels over which the water sets in."),
@@ -58,8 +60,14 @@ class GensatFloodRender(Node):
         from gensat.geo.raster import open_image
         from gensat.hydro.over_image import lay_flood
         from gensat.pipelines.flood_styles import picture_flood
+        from gensat.render.water_seen import IMAGE, is_seen, require_water
+        from gensat.render.wavelengths import read_wavelengths
         from gensat.types import GeoImage
 
+        water = water.strip()
+        if is_seen(water) and water != IMAGE:
+            water = str(host.input_file(water))
+        require_water(water)
         image = one_image(geo, file, "a flood needs")
         laid = lay_flood(
             image if isinstance(image, GeoImage) else open_image(image),
@@ -76,15 +84,21 @@ class GensatFloodRender(Node):
             pipe=model,
             edge=edge,
             seed=seed,
-            optics={"water": water, "wind": wind},
+            optics={
+                "water": water,
+                "wind": wind,
+                "wavelengths": None if isinstance(image, GeoImage) else read_wavelengths(image),
+            },
             painting=painting,
         )
         return as_image(to_rgb(made)), Geo((made,)), as_mask(laid.seen)
 
     @classmethod
-    def IS_CHANGED(cls, depth: str, file: str = "", heights: str = "", buildings: str = "", **_: Any) -> str:
+    def IS_CHANGED(
+        cls, depth: str = "", water: str = "", file: str = "", heights: str = "", buildings: str = "", **_: Any
+    ) -> str:
         """A new value when one of the files was saved again."""
-        return host.as_saved(depth, file, heights, buildings)
+        return host.as_saved(depth, water, file, heights, buildings)
 
 
 NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS = mappings((GensatFloodRender,))

@@ -85,7 +85,7 @@ def lay_flood(
     metres, _ = depth_on(_raster(depth, "depth"), own if isinstance(depth, np.ndarray) else canvas)
     notes: list[str] = []
     if outside := float(np.isnan(metres).mean()):
-        notes.append(f"{outside:.0%} of the image lie outside the depth and stay dry")
+        notes.append(f"{100 * outside:.2g}% of the image lie outside the depth and stay dry")
     above = classes = None
     if heights is not None:
         where, unit = (own, "m") if isinstance(heights, np.ndarray) else (canvas, None)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from jaxtyping import Bool
 
 from gensat.errors import InputError, require_number
 from gensat.geo.canvas import Canvas
 from gensat.geo.masks import read_mask, read_shares
-from gensat.geo.raster import open_dataset, open_image
+from gensat.geo.raster import open_image
 from gensat.render.change_optics import burn, melt
 from gensat.render.forest_optics import reforest
+from gensat.render.wavelengths import read_wavelengths
 from gensat.types import GeoImage
 
 KINDS = {"burn": burn, "melt": melt, "reforest": reforest}
@@ -93,26 +92,3 @@ def _canvas(image: GeoImage, gsd: float | int | None) -> Canvas:
     if image.crs is None and gsd is not None:
         return Canvas.local(image.width, image.height, require_number(gsd, "gsd"))
     return Canvas.like(image)
-
-
-def read_wavelengths(path: str | os.PathLike[str]) -> list[float] | None:
-    """Nanometres of each band of a raster, where the tags of all say them: GDAL's CENTRAL_WAVELENGTH_UM (micrometres), or wavelength with its unit."""
-    try:
-        with open_dataset(Path(path)) as source:
-            found = [_wavelength(source, band) for band in source.indexes]
-    except InputError:  # a picture, or what the reader of images will complain about
-        return None
-    return None if any(v is None for v in found) else [v for v in found if v is not None]
-
-
-def _wavelength(source: rasterio.DatasetReader, band: int) -> float | None:
-    tags = {k.lower(): v for domain in (None, "IMAGERY") for k, v in source.tags(band, ns=domain).items()}
-    micro = tags.get("central_wavelength_um")
-    text = micro if micro is not None else tags.get("wavelength", "")
-    found = re.match(r"\s*(\d+(?:\.\d+)?)", text)
-    if found is None:
-        return None
-    unit = (text[found.end() :].strip() or tags.get("wavelength_units", "")).lower()
-    length = float(found[1])
-    nano = unit.startswith("nano") or unit == "nm" or (not unit and length > 100)
-    return length if nano and micro is None else 1000 * length
