@@ -104,7 +104,7 @@ def test_an_inflow_moves(dem, capsys):
 
 def test_an_interrupted_run_goes_on_with_the_same_command(dem, monkeypatch, capsys):
     """The same bits as one that was not interrupted."""
-    from gensat.cli import _flood_files as files
+    from gensat.hydro import moments as files
 
     assert simulate(*MOVING, "--every", 1, "-o", "whole/") == 0
     keeper = files.keeper
@@ -119,11 +119,11 @@ def test_an_interrupted_run_goes_on_with_the_same_command(dem, monkeypatch, caps
 
         return then
 
-    monkeypatch.setattr("gensat.cli._flood_files.keeper", interrupts)
+    monkeypatch.setattr("gensat.hydro.moments.keeper", interrupts)
     assert simulate(*MOVING, "--every", 1, "-o", "out/") == 130
     assert "the same command goes on" in capsys.readouterr().err
     assert (dem / "out" / "checkpoint.safetensors").exists() and not (dem / "out" / "run.json").exists()
-    monkeypatch.setattr("gensat.cli._flood_files.keeper", keeper)
+    monkeypatch.setattr("gensat.hydro.moments.keeper", keeper)
     assert simulate(*MOVING, "--every", 1, "-o", "out/", "--roughness", 0.1) == 2  # another run
     assert "other settings or inputs" in capsys.readouterr().err
     assert simulate(*MOVING, "--every", 1, "-o", "out/") == 0

@@ -54,11 +54,45 @@ def test_an_inflow_moves_the_bar(dem, monkeypatch):
     assert seen == sorted(seen) and seen[-1] > 80
 
 
+def test_a_sea_that_rises_leaves_its_moments(dem):
+    """As the command does, in the folder that the node Flood View takes."""
+    from test_cli_flood import lonlat
+
+    from gensat.render.flood_steps import FloodSteps
+
+    given = {**REST, "hours": 0.05, "water_from": " ".join(lonlat(12, 29)), "rise": 0.02, "every": 1.0}
+    path, *_ = GensatFloodSimulate().simulate("dem.tif", "inertial", "6.0", **given)
+    words = ["--level", "6.0", "--method", "inertial", "--hours", "0.05", "--from", *lonlat(12, 29), "--rise", "0.02", "--every", "1"]  # fmt: skip
+    assert run(["flood", "simulate", "dem.tif", *words, "-o", "out", "-q"]) == 0
+    for name in ("depth.tif", "arrival.tif", "steps/depth_0000060.0s.tif", "steps/depth_0000180.0s.tif"):
+        np.testing.assert_array_equal(GeoImage.open(dem / path / name).array, GeoImage.open(f"out/{name}").array)
+    assert len(FloodSteps.open(path)) == len(FloodSteps.open("out")) == 3
+    assert json.loads((dem / path / "run.json").read_text())["rise"] == 0.02
+
+
+def test_storms_and_hydrographs_from_files(dem):
+    from test_cli_flood import lonlat
+
+    (dem / "storm.csv").write_text("min,mm_h\n0,1200\n1,0\n")
+    (dem / "river.csv").write_text("min,m3_s\n0,0\n1,4\n2,0\n")
+    given = {"hyetograph": "storm.csv", "hydrograph": "river.csv", "curve_number": 90.0, "hours": 0.04}
+    path, *_ = GensatFloodSimulate().simulate(
+        "dem.tif", "auto", "", **{**REST, "inflow": " ".join([*lonlat(12, 1), "1"]), **given}
+    )
+    balance = json.loads((dem / path / "run.json").read_text())["balance_m3"]
+    assert balance["inflow"] == pytest.approx(240.0) and 0 < balance["infiltrated"] < balance["rain"]
+    first = GensatFloodSimulate.IS_CHANGED("dem.tif", "", hydrograph="river.csv")
+    (dem / "river.csv").write_text("")
+    assert first != GensatFloodSimulate.IS_CHANGED("dem.tif", "", hydrograph="river.csv")
+
+
 def test_what_is_wrong_is_said(dem):
     for values, message in (
         ({"level": ""}, "nothing floods"),
         ({"inflow": "1 2", "level": ""}, "inflow '1 2' is not understood"),
         ({"water_from": "a b"}, "not understood"),
+        ({"every": 1.0}, "set every to 0"),
+        ({"rise": 1.0}, "--rise is the time"),
         ({"dem": ""}, "name a DEM"),
         ({"dem": "none.tif"}, "does not exist"),
     ):

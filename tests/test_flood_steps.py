@@ -9,10 +9,10 @@ from PIL import Image
 from test_flood_street import canyon, depths, north, place  # noqa: F401  # place is a fixture
 
 from gensat.cli import run
-from gensat.cli._flood_files import keeper
 from gensat.errors import InputError
 from gensat.geo.classes import WATER
 from gensat.hydro.domain import Domain
+from gensat.hydro.moments import keeper
 from gensat.hydro.scenario import Scenario
 from gensat.render.flood_scene import depth_at
 from gensat.render.flood_steps import FloodSteps, between

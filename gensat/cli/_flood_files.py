@@ -1,13 +1,11 @@
-"""Depths that a flood leaves while it runs, and the animation of them."""
+"""The animation of a flood."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from gensat.cli._output import make_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,31 +14,7 @@ if TYPE_CHECKING:
     from gensat.hydro.products import FloodProducts
     from gensat.hydro.scenario import Scenario
 
-STEPS = "steps"
 _RISING = 40  # frames of a rising level
-
-
-def keeper(domain: Domain, scenario: Scenario, out: Path) -> Callable[[float, np.ndarray], None]:
-    """Writes the depths of a moment."""
-
-    def keep(seconds: float, depth: np.ndarray) -> None:
-        make_folder(out / STEPS)
-        tags = {"simulated": True, "quantity": "depth", "seconds": seconds, **scenario.facts()}
-        image = domain.raster(depth.astype("float32"), name="depth", unit="m", provenance=tags)
-        image.save(out / STEPS / _name(seconds), overwrite=True)
-
-    return keep
-
-
-def forget(out: Path) -> None:
-    """Removes the depths of an earlier run, which would get into the animation of this one."""
-    for file in (out / STEPS).glob("depth_*s.tif"):
-        file.unlink()
-
-
-def _name(seconds: float) -> str:
-    """File of the depths of a moment: sorted by name is sorted by time."""
-    return f"depth_{seconds:09.1f}s.tif"
 
 
 def animate(
@@ -54,9 +28,10 @@ def animate(
     path = out / f"animation.{animation}"
     deepest = float(np.percentile(made.depth[made.extent], 99)) if made.extent.any() else 1.0
     if scenario.moves:
+        from gensat.hydro.moments import moments
         from gensat.types import GeoImage
 
-        files = sorted((out / STEPS).glob("depth_*s.tif"))
+        files = moments(out)
 
         def frames() -> Iterator[tuple[str, np.ndarray]]:
             for file in files:

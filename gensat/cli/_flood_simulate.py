@@ -148,8 +148,8 @@ def _run(
     animation: str | None,
     screen: Screen,
 ) -> tuple[FloodProducts, dict[str, Any]]:
-    from gensat.cli._flood_files import forget, keeper
     from gensat.cli._output import make_folder
+    from gensat.hydro.moments import forget, keeper
     from gensat.hydro.simulate import simulate as flood
 
     if ensemble is not None:

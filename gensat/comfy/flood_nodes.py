@@ -39,6 +39,11 @@ class GensatFloodSimulate(Node):
                 "buildings": text(tooltip="Footprints, raised as obstacles."),
                 "walls": text(tooltip="Lines of levees and flood walls, raised by their height."),
                 "tide": text(tooltip="csv of time and metres that the level changes by, for inertial and swe."),
+                "rise": number(-1.0, -1.0, 10_000.0, 0.25, "Hours in which the sea rises; -1: 1, or with a tide none."),
+                "hyetograph": text(tooltip="Instead of rain: csv of time and mm/h."),
+                "hydrograph": text(tooltip="csv of time and m3/s, for the inflows."),
+                "curve_number": number(0.0, 0.0, 100.0, 1.0, "SCS curve number, for infiltration; 0: none."),
+                "every": number(0.0, 0.0, 10_000.0, 1.0, "Minutes between depths that are kept; 0: none."),
                 "roughness": text(tooltip="Manning's n, or a file of it or of land cover."),
                 "gsd": number(0.0, 0.0, 1000.0, 0.5, "Metres a cell; 0: as the DEM."),
                 "filename_prefix": text("gensat/flood", "May name a folder."),
@@ -60,6 +65,11 @@ class GensatFloodSimulate(Node):
         buildings: str = "",
         walls: str = "",
         tide: str = "",
+        rise: float = -1.0,
+        hyetograph: str = "",
+        hydrograph: str = "",
+        curve_number: float = 0.0,
+        every: float = 0.0,
         roughness: str = "",
         gsd: float = 0.0,
         filename_prefix: str = "gensat/flood",
@@ -69,6 +79,7 @@ class GensatFloodSimulate(Node):
         import torch
 
         from gensat.hydro.domain import Domain
+        from gensat.hydro.moments import keeper
         from gensat.hydro.scenario import Scenario
         from gensat.hydro.simulate import simulate
         from gensat.hydro.walls import with_walls
@@ -76,33 +87,40 @@ class GensatFloodSimulate(Node):
         stage = host.number_or_file(level)
         scenario = Scenario(
             level=_float(stage),
-            surge=_file(surge),
-            tide=_file(tide),
+            surge=host.optional_file(surge),
+            tide=host.optional_file(tide),
+            rise=None if rise < 0 else rise,
             rain=rain.strip() or None,
+            hyetograph=host.optional_file(hyetograph),
+            curve_number=curve_number or None,
             hours=hours or None,
             inflows=[(a, b, c) for a, b, c in _numbers(inflow, 3, "inflow")],
+            hydrograph=host.optional_file(hydrograph),
             sources=[(a, b) for a, b in _numbers(water_from, 2, "water_from")],
             boundaries=boundary.split(),
-            sea=_file(sea),
+            sea=host.optional_file(sea),
             method=None if method == "auto" else method,
         )
+        if every and not scenario.moves:
+            raise InputError("depths of every so many minutes are those of a flood that moves; set every to 0")
         if not dem.strip():
             raise InputError("a flood needs the ground that it runs over; name a DEM")
         domain = Domain.open(
             host.input_file(dem.strip()),
             gsd=gsd or None,
-            buildings=_file(buildings),
+            buildings=host.optional_file(buildings),
             roughness=_float(host.number_or_file(roughness)),
         )
         if walls.strip():
-            domain = with_walls(domain, str(_file(walls)))
+            domain = with_walls(domain, host.input_file(walls.strip()))
         moved = host.on_step(_BAR)
 
         def progress(now: Any) -> None:
             moved(None, min(int(_BAR * now.time / now.seconds), _BAR - 1), None, {})
 
-        made, more = simulate(domain, scenario, progress=progress)
         folder = host.next_output(filename_prefix, "")
+        keep = keeper(domain, scenario, folder) if every else None
+        made, more = simulate(domain, scenario, every=60 * every or None, on_output=keep, progress=progress)
         made.save(folder, record=more)
         preview = torch.from_numpy(made.preview().astype(np.float32) / 255)[None]
         extent = torch.from_numpy(made.extent.astype(np.float32))[None]
@@ -119,15 +137,13 @@ class GensatFloodSimulate(Node):
         buildings: str = "",
         walls: str = "",
         tide: str = "",
+        hyetograph: str = "",
+        hydrograph: str = "",
         roughness: str = "",
         **_: Any,
     ) -> str:
         """A new value when one of the files was saved again."""
-        return host.as_saved(dem, level, surge, sea, buildings, walls, tide, roughness)
-
-
-def _file(name: str) -> str | None:
-    return str(host.input_file(name.strip())) if name.strip() else None
+        return host.as_saved(dem, level, surge, sea, buildings, walls, tide, hyetograph, hydrograph, roughness)
 
 
 def _float(given: str | None) -> float | str | None:
