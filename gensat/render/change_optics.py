@@ -19,6 +19,7 @@ from gensat.hydro.open_water import soft_edge
 from gensat.render.flood_optics import render_flood
 from gensat.render.radiometry import Encoding, Radiometry, ground_metres, open_light
 from gensat.render.streets.noise import fractal, hashed
+from gensat.render.wavelengths import bands_at
 from gensat.types import GeoImage
 
 CHAR = (
@@ -192,8 +193,8 @@ def _nbr(reflectance: np.ndarray, nanometres: np.ndarray) -> float | None:
 
 def mean_ratio(reflectance: np.ndarray, nanometres: np.ndarray, one: float | int, other: float | int) -> float | None:
     """Mean normalised difference of the bands next to two wavelengths; None where there are none within 60 nm."""
-    found = [int(np.abs(nanometres - length).argmin()) for length in (one, other)]
-    if any(abs(float(nanometres[i]) - length) > 60 for i, length in zip(found, (one, other), strict=True)):
+    found = bands_at(nanometres, one, other)
+    if found is None:
         return None
     a, b = (reflectance[:, i].clip(1e-4) for i in found)
     return float(((a - b) / (a + b)).mean())

@@ -21,6 +21,7 @@ from gensat.geo.raster import require_file
 from gensat.render.change_optics import checked_mask
 from gensat.render.radiometry import Radiometry
 from gensat.render.water_optics import WATERS, Water
+from gensat.render.wavelengths import bands_at
 from gensat.types import GeoImage
 
 IMAGE = "image"
@@ -29,7 +30,7 @@ IMAGE = "image"
 _FEWEST = 30  # pixels of a body of water whose colour means something
 _BLACK = 2e-3  # least reflectance of water: what the air alone adds is not known better
 _LAND = 1.5  # near infrared over green from which it is no water, be it ever so muddy
-_GREEN, _NEAR, _WITHIN = 560.0, 840.0, 60.0  # nanometres
+_GREEN_AND_NEAR = (560.0, 840.0)  # nanometres
 
 
 def is_seen(water: Water | str | float | int) -> bool:
@@ -93,11 +94,12 @@ class SeenWater:
         if isinstance(source, str) and source == IMAGE:
             where = largest_water(Radiometry.of(image, wavelengths=wavelengths, dry=dry)) & valid
         else:
-            path = None if isinstance(source, np.ndarray) else require_file(source)
-            where = checked_mask(image, source if path is None else read_mask(path, canvas or Canvas.like(image))[0])
+            on = canvas or Canvas.like(image)
+            mask = source if isinstance(source, np.ndarray) else read_mask(require_file(source), on)[0]
+            where = checked_mask(image, mask)
         reading = Radiometry.of(image, wavelengths=wavelengths, dry=dry & ~where)
         seen = np.median(reading.reflectance()[where], axis=0).clip(_BLACK, 0.99)
-        pair = _green_and_near(reading)
+        pair = bands_at(reading.nanometres, *_GREEN_AND_NEAR)
         if pair is not None and seen[pair[1]] > _LAND * seen[pair[0]]:
             raise InputError(
                 f"what lies under the mask is brighter in near infrared ({seen[pair[1]]:.2f}) than in green ({seen[pair[0]]:.2f}), so it is land; "
@@ -112,7 +114,7 @@ def largest_water(reading: Radiometry) -> Bool[np.ndarray, "h w"]:
     Raises:
         InputError: no green or near infrared band, or no water of ``_FEWEST`` pixels.
     """
-    pair = _green_and_near(reading)
+    pair = bands_at(reading.nanometres, *_GREEN_AND_NEAR)
     if pair is None:
         raise InputError(
             "water is found by green and near infrared, and the image does not have both; give a mask of water in it (raster or polygons) instead"
@@ -126,9 +128,3 @@ def largest_water(reading: Radiometry) -> Bool[np.ndarray, "h w"]:
             f"no open water of {_FEWEST} pixels or more is found in the image; give a mask of it, or a water by name: {', '.join(WATERS)}"
         )
     return np.asarray(bodies == sizes.argmax() + 1)
-
-
-def _green_and_near(reading: Radiometry) -> tuple[int, int] | None:
-    green, near = (int(np.abs(reading.nanometres - v).argmin()) for v in (_GREEN, _NEAR))
-    known = max(abs(reading.nanometres[green] - _GREEN), abs(reading.nanometres[near] - _NEAR)) <= _WITHIN
-    return (green, near) if known else None

@@ -1,4 +1,4 @@
-"""Which light the bands of an image show: as a person types it, and as a file's tags say it."""
+"""Which light the bands of an image show: as a person types it, as a file's tags say it, and which band shows a light."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import rasterio
+from jaxtyping import Float
 
 from gensat.errors import InputError
 from gensat.geo.raster import open_dataset
+
+
+def bands_at(nanometres: Float[np.ndarray, " b"], *lengths: float, within: float = 60.0) -> list[int] | None:
+    """The band nearest to each length; None if one is not ``within`` so many nanometres."""
+    found = [int(np.abs(nanometres - length).argmin()) for length in lengths]
+    near = all(abs(float(nanometres[i]) - length) <= within for i, length in zip(found, lengths, strict=True))
+    return found if near else None
 
 
 def parse_wavelengths(text: str) -> list[float]:
