@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import shapely
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 from gensat.geo.canvas import Canvas
 from gensat.geo.crs import to_lonlat
@@ -22,8 +21,8 @@ from gensat.render.change_optics import burn, melt
 from gensat.render.change_request import Masked
 from gensat.render.flood_optics import render_flood
 from gensat.render.forest_optics import reforest
-from gensat.render.radiometry import Radiometry
-from gensat.render.water_optics import WATERS, Water
+from gensat.render.water_optics import WATERS
+from gensat.render.water_seen import SeenWater
 from gensat.types import GeoImage
 
 IMAGES = Path(__file__).parent / "images"
@@ -67,16 +66,13 @@ def olinda(data: Path) -> None:
     land = np.where((spill < 5.0) & (domain.bed > 0), 5.0 - domain.bed, 0.0)
     depth, _ = depth_on(domain.raster(land, name="depth", unit="m"), Canvas.like(image))
     seen = open_water(depth)
-    reading = Radiometry.of(image, wavelengths=LANDSAT7, dry=~seen)
-    dark, _ = ndimage.label(image.array[:, :, 3] < 18)  # in near infrared
-    sea = dark == np.bincount(dark.ravel())[1:].argmax() + 1  # the largest
-    water = Water.like(np.median(reading.reflectance()[sea], 0), LANDSAT7)
-    made = render_flood(image, depth, seen, water=water, edge=0.0, reading=reading)
+    found = SeenWater.of(image, wavelengths=LANDSAT7, flooded=seen)
+    made = render_flood(image, depth, seen, water=found.water, edge=0.0, reading=found.reading)
     print(
         "water of the sea",
-        water,
+        found.water,
         "counts of it",
-        np.median(image.array[sea], 0),
+        np.median(image.array[found.where], 0),
         "of the flood",
         np.median(made.array[seen], 0),
     )
