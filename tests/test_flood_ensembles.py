@@ -55,6 +55,18 @@ def test_a_beach_floods_as_the_normal_distribution_says():
     np.testing.assert_array_equal(thick.probability, made.probability)  # member by member is what one pass says
 
 
+def test_its_picture_shows_chances():
+    """A beach that the level itself leaves dry is coloured where it may flood, and the more the likelier."""
+    domain = Domain.flat(40, 400, 10.0, bed=np.linspace(-1, 3, 400)[None])
+    made, _ = probability(domain, Scenario(level=1.0), Ensemble(members=40, level_error=0.5, seed=1))
+    column = int(np.flatnonzero((made.depth[20] == 0) & (made.probability[20] > 0.1))[0])
+    drawn, plain = made.preview(), replace(made, probability=None).preview()
+    blue = (drawn.astype(int)[..., 2] - drawn[..., 0])[20, :400]
+    assert blue[column] > 30 > abs(int(plain[20, column, 2]) - int(plain[20, column, 0]))
+    assert made.probability[20, 399] == 0 and abs(blue[399]) < 30
+    assert drawn[20, 5].sum() < drawn[20, column].sum()
+
+
 def test_an_error_of_the_dem_that_reaches_far_is_one_of_the_level():
     domain, members = beach(), 400
     made, _ = probability(

@@ -41,12 +41,14 @@ class DepthPicture:
     Args:
         domain: the terrain under them.
         deepest: metres at the dark end of the scale.
+        ends: what is written at the ends of the scale, if it is no depth that is drawn.
     """
 
-    def __init__(self, domain: Domain, deepest: float | int) -> None:
+    def __init__(self, domain: Domain, deepest: float | int, ends: tuple[str, str] | None = None) -> None:
         height, width = domain.shape
         self.domain = domain
         self.deepest = max(float(deepest), 0.01)
+        self.ends = ends or ("0 m", f"{self.deepest:.3g} m")
         zoom = max(1, math.ceil(_SHORTEST / max(height, width)))
         self.every = max(1, math.ceil(max(height, width) / _LONGEST))
         self.zoom = zoom if self.every == 1 else 1
@@ -74,8 +76,8 @@ class DepthPicture:
         colours = np.array(_SHALLOW) + along * (np.array(_DEEP) - np.array(_SHALLOW))
         bar = np.repeat(colours, _BAR, 0).astype(np.uint8)
         strip.paste(Image.fromarray(bar), (4, 4))
-        draw.text((4, _BAR + 5), "0 m", fill="black")
-        draw.text((max(width // 2 - 44, 40), _BAR + 5), f"{self.deepest:.3g} m", fill="black")
+        draw.text((4, _BAR + 5), self.ends[0], fill="black")
+        draw.text((max(width // 2 - 44, 40), _BAR + 5), self.ends[1], fill="black")
         draw.text((4, _BAR + _TEXT + 5), text, fill="black")
         return np.asarray(strip)
 

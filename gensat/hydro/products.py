@@ -157,7 +157,11 @@ class FloodProducts:
         return found
 
     def preview(self, text: str = "") -> np.ndarray:
-        """(y, x, 3) uint8: the depth over the shaded terrain."""
+        """(y, x, 3) uint8: the depth over the shaded terrain, or the chance of an ensemble."""
+        if self.probability is not None:
+            return DepthPicture(self.domain, 1.0, ("0 %", "100 %"))(
+                self.probability, f"chance; {text}" if text else "chance"
+            )
         shown = np.where(self.extent, self.depth, 0)
         deepest = np.percentile(shown[self.extent], 99) if self.extent.any() else 1.0
         return DepthPicture(self.domain, float(deepest))(shown, text)
