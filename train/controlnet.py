@@ -13,12 +13,11 @@ from torch import Tensor
 
 from ..models.controlnet import LayoutControlNet
 from .assemble import build
-from .autoencoder import turn
 from .card import Outcome, finished, write_card
 from .controls import cell_weights, class_weights, controls
 from .denoiser import load_bank, pictures
 from .feed import check_data
-from .latents import make_dropout, stacked, told
+from .latents import make_dropout, stacked, told, turn_each, turns
 from .objective import flow, loss
 from .recipe import program, start
 from .runner import Trainer
@@ -66,9 +65,9 @@ def train(recipe: DictConfig) -> Outcome:
     def draw(step: int) -> dict[str, Any]:
         rng = np.random.default_rng([recipe.seed, step])
         entries = bank.batch(rng, small=3 * recipe.batch, large=recipe.batch, share=recipe.large, crops=recipe.crops)
-        k = int(rng.integers(8))
-        image = turn(controls(entries, rng, none=drop.controls), k)
-        latents = turn(stacked(entries), k)
+        ks = turns(entries, int(rng.integers(8)))
+        image = turn_each(controls(entries, rng, none=drop.controls), ks)
+        latents = turn_each(stacked(entries), ks)
         weight = cell_weights(image, weights, latents.shape[-1])
         return {"image": image, "weight": weight} | told(bank, entries, rng, drop, sensors) | flow(latents, rng)
 

@@ -1,4 +1,7 @@
-"""All training and held-out samples of the data folder, with Houston's neighbouring tiles stitched to 256 pixels where they fit."""
+"""All training and held-out samples of the data folder, with Houston's neighbouring tiles stitched to 256 pixels where they fit.
+
+Training samples that ``left_out.json`` names (``screening``) are not read.
+"""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -6,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .mosaics import stitch
+from .screening_list import left_out
 from .sources import READERS, Sample, raster_tiles
 
 SOURCES = (*READERS, "rasters")
@@ -22,18 +26,29 @@ def data_root(path: str | Path | None = None) -> Path:
 
 
 def load_samples(
-    root: str | Path | None = None, split: str = "train", *, sources: Iterable[str] | None = None, mosaics: bool = False
+    root: str | Path | None = None,
+    split: str = "train",
+    *,
+    sources: Iterable[str] | None = None,
+    mosaics: bool = False,
+    screened: bool = True,
 ) -> list[Sample]:
     """Every sample of one split; see ``read_samples``."""
-    return list(read_samples(root, split, sources=sources, mosaics=mosaics))
+    return list(read_samples(root, split, sources=sources, mosaics=mosaics, screened=screened))
 
 
 def read_samples(
-    root: str | Path | None = None, split: str = "train", *, sources: Iterable[str] | None = None, mosaics: bool = False
+    root: str | Path | None = None,
+    split: str = "train",
+    *,
+    sources: Iterable[str] | None = None,
+    mosaics: bool = False,
+    screened: bool = True,
 ) -> Iterator[Sample]:
     """One sample after the other of one split ("train" or "heldout"), in a fixed order.
 
-    ``mosaics`` adds 256x256 Houston mosaics stitched from tiles of the same date and split.
+    ``mosaics`` adds 256x256 Houston mosaics stitched from tiles of the same date and split. ``screened`` leaves out training samples
+    that are flawed or that another one, or a held-out one, already shows.
     """
     if split not in ("train", "heldout"):
         raise InputError(f"split must be 'train' or 'heldout', not {split!r}.")
@@ -41,11 +56,15 @@ def read_samples(
     if unknown := set(wanted) - set(SOURCES):
         raise InputError(f"Unknown data sources {sorted(unknown)}; choose from {', '.join(SOURCES)}.")
     root = data_root(root)
+    screened = screened and split == "train"
     for source in wanted:
-        if source == "rasters":
-            yield from raster_tiles(root, split)
-            continue
-        found = (s for s in READERS[source](root) if s.held_out == (split == "heldout"))
+        every = raster_tiles(root, split) if source == "rasters" else READERS[source](root)
+        found = (
+            s
+            for s in every
+            if (source == "rasters" or s.held_out == (split == "heldout"))
+            and not (screened and left_out(source, s.key))
+        )
         if source == "houston" and mosaics:
             tiles = list(found)
             yield from tiles

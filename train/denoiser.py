@@ -1,6 +1,7 @@
 """Train the denoiser with its place and acquisition encoders: ``python -m gensat.train.denoiser [RECIPE] key=value ...``.
 
-Flow matching (``objective.flow``). Latents are turned by the symmetries of the square, which the autoencoder was trained to follow.
+Flow matching (``objective.flow``). Latents are turned by symmetries of the square (``latents.turns``), which the autoencoder was trained to
+follow.
 """
 
 import hashlib
@@ -17,11 +18,10 @@ from ..conditioning.text import load_minilm
 from ..diffusion.codec import Codec
 from ..models.autoencoder import ConvAutoencoder
 from .assemble import ConditionedDenoiser, build, make_pipeline
-from .autoencoder import turn
 from .cache import cached
 from .card import Outcome, finished, write_card
 from .feed import check_data, identity, samples
-from .latents import Bank, Entry, TextBank, encode_samples, make_dropout, stacked, told
+from .latents import Bank, Entry, TextBank, encode_samples, make_dropout, stacked, told, turn_each, turns
 from .objective import flow, loss
 from .recipe import program, start
 from .runner import Trainer
@@ -38,9 +38,7 @@ def load_bank(recipe, *, mosaics: bool = True) -> Bank:
 
     weights = hashlib.sha256(b"".join(t.numpy().tobytes() for t in vae.state_dict().values())).hexdigest()[:16]
     data = {k: v for k, v in recipe.data.items() if k in ("public_domain", "clouds", "seed")}
-    key = {"autoencoder": weights, "mosaics": mosaics, **data}
-    if recipe.data.get("shards"):
-        key["shards"] = identity(recipe.data)
+    key = {"autoencoder": weights, "mosaics": mosaics, **data, "identity": identity(recipe.data)}
     entries = cached(recipe.data.cache, json.dumps(key), encode)
     captions = (c for e in entries for c in e.captions)
     text = (
@@ -68,8 +66,8 @@ def train(recipe: DictConfig) -> Outcome:
     def draw(step: int) -> dict[str, Any]:
         rng = np.random.default_rng([recipe.seed, step])
         entries = bank.batch(rng, small=3 * recipe.batch, large=recipe.batch, share=recipe.large, crops=recipe.crops)
-        k = int(rng.integers(8))
-        return told(bank, entries, rng, drop, sensors) | flow(turn(stacked(entries), k), rng)
+        latents = turn_each(stacked(entries), turns(entries, int(rng.integers(8))))
+        return told(bank, entries, rng, drop, sensors) | flow(latents, rng)
 
     def error(model: ConditionedDenoiser, batch: dict[str, Any]) -> dict[str, Tensor]:
         vector = model.place_encoder(*batch["place"]) + model.acquisition_encoder(*batch["acquisition"])

@@ -5,6 +5,7 @@ brings it to the one size of a fine-tuning.
 """
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -23,9 +24,13 @@ from ..conditioning.text import encode_text
 from ..diffusion.codec import Codec
 from ..errors import InputError
 from ..types import Acquisition, PartialDate, Place
+from .autoencoder import turn
 from .captions import all_captions, draw
 from .clouds import add_clouds
 from .sources import Sample
+
+SHADOWS = 3.0
+"""Metres a pixel from which on shadows of houses and trees are hardly seen."""
 
 
 @dataclass
@@ -152,29 +157,51 @@ def make_dropout(settings: Mapping[str, Any]) -> Dropout:
 
 
 class Bank:
-    """Entries grouped by size, and the batches drawn from them."""
+    """Entries grouped by size, and the batches drawn from them.
+
+    Over all images that ``batch`` draws, each source has its share. Within a source, images that are described alike weigh together
+    by the square root of their number, so that what there is much of does not drown the rest.
+    """
 
     def __init__(self, entries: Sequence[Entry], shares: Mapping[str, float | int], text: "TextBank"):
         self.entries = entries
         self.by_size: dict[int, list[int]] = {}
         for i, entry in enumerate(entries):
             self.by_size.setdefault(entry.latent.shape[-1], []).append(i)
-        self.weights = {}
-        for size, members in self.by_size.items():
-            sources = [entries[i].source for i in members]
-            counts = {s: sources.count(s) for s in set(sources)}
-            weight = np.array([shares.get(s, 0.0) / counts[s] for s in sources])
-            if not weight.any():  # none of these sources is named: every sample alike
-                weight = np.ones(len(sources))
-            self.weights[size] = weight / weight.sum()
+        self.shares = {s: float(shares.get(s, 0.0)) for s in {e.source for e in entries}}
+        self.weights = {size: self._weights(members, self.shares) for size, members in self.by_size.items()}
         self.text_bank = text
+        self._rest: dict[float, np.ndarray] = {}
 
-    def pick(self, rng: np.random.Generator, size: int, count: int, *, only: set[int] | None = None) -> list[Entry]:
-        """``count`` entries of latent side ``size``, by source share."""
-        members, weight = np.array(self.by_size[size]), self.weights[size]
-        if only is not None:
-            keep = np.isin(members, list(only))
-            members, weight = members[keep], weight[keep] / weight[keep].sum()
+    def _weights(self, members: Sequence[int], shares: Mapping[str, float]) -> np.ndarray:
+        """Probability of each member: its source's share, parted among the source's groups."""
+        groups = [(self.entries[i].source, self.entries[i].captions[:1]) for i in members]
+        keys = [(source, *caption) for source, caption in groups]
+        counts = Counter(keys)
+        totals: defaultdict[str, float] = defaultdict(float)
+        for key, count in counts.items():
+            totals[key[0]] += count**0.5
+        weight = np.array([shares.get(key[0], 0.0) / totals[key[0]] * counts[key] ** -0.5 for key in keys])
+        if not weight.any():  # none of these sources is named: every sample alike
+            weight = np.ones(len(keys))
+        return weight / weight.sum()
+
+    def _rest_weights(self, large: float) -> np.ndarray:
+        """Weights of the smallest size where a part ``large`` of all images comes from the largest: what brings each source to its share."""
+        if large not in self._rest:
+            sizes = sorted(self.by_size)
+            total = sum(self.shares.values()) or 1.0
+            found: defaultdict[str, float] = defaultdict(float)
+            for i, weight in zip(self.by_size[sizes[-1]], self.weights[sizes[-1]], strict=True):
+                found[self.entries[i].source] += weight
+            there = {self.entries[i].source for i in self.by_size[sizes[0]]}
+            rest = {s: max(self.shares[s] / total - large * found[s], 0.0) for s in there}
+            self._rest[large] = self._weights(self.by_size[sizes[0]], rest)
+        return self._rest[large]
+
+    def pick(self, rng: np.random.Generator, size: int, count: int, *, weight: np.ndarray | None = None) -> list[Entry]:
+        """``count`` entries of latent side ``size``, by source share or by ``weight``."""
+        members, weight = self.by_size[size], self.weights[size] if weight is None else weight
         return [self.entries[i] for i in rng.choice(members, size=count, p=weight)]
 
     def batch(self, rng: np.random.Generator, *, small: int, large: int, share: float, crops: float) -> list[Entry]:
@@ -187,7 +214,29 @@ class Bank:
             return self.pick(rng, sizes[-1], large)
         cut = int(rng.binomial(small, crops)) if len(sizes) > 1 else 0
         parts = [crop(e, sizes[0], rng) for e in self.pick(rng, sizes[-1], cut)] if cut else []
-        return parts + self.pick(rng, sizes[0], small - cut)
+        return parts + self.pick(rng, sizes[0], small - cut, weight=self._small(small, large, share, crops))
+
+    def _small(self, small: int, large: int, share: float, crops: float) -> np.ndarray:
+        if len(self.by_size) == 1:
+            return self.weights[min(self.by_size)]
+        drawn = share * large + (1 - share) * small
+        return self._rest_weights((share * large + (1 - share) * small * crops) / drawn)
+
+    def drawn(self, *, small: int, large: int, share: float, crops: float) -> dict[str, float]:
+        """The part of all images of ``batch`` that is of each source, and of what each is called, by calculation: ``SOURCE`` and ``SOURCE: CAPTION``."""
+        sizes = sorted(self.by_size)
+        drawn = share * large + (1 - share) * small
+        most = 1.0 if len(sizes) == 1 else (share * large + (1 - share) * small * crops) / drawn
+        found: defaultdict[str, float] = defaultdict(float)
+        sides = [(sizes[-1], most, self.weights[sizes[-1]])]
+        if most < 1:
+            sides.append((sizes[0], 1 - most, self._small(small, large, share, crops)))
+        for size, part, weights in sides:
+            for i, weight in zip(self.by_size[size], weights, strict=True):
+                entry = self.entries[i]
+                found[entry.source] += part * float(weight)
+                found[f"{entry.source}: {(*entry.captions, '')[0]}"] += part * float(weight)
+        return dict(sorted(found.items()))
 
     def about(self) -> dict[str, Any]:
         """What is in it, for a model card."""
@@ -236,15 +285,20 @@ class TextBank:
         return cls(listed, torch.cat([p.tokens for p in parts]), torch.cat([p.mask for p in parts]))
 
     def save(self, path: str | Path) -> None:
-        """One safetensors file, float16, the captions in its header."""
-        save_file({"tokens": self.tokens.half(), "mask": self.mask}, path, {"captions": json.dumps(list(self.row))})
+        """One safetensors file, float16, the captions in its header; of each caption only the tokens that it has."""
+        tokens = self.tokens[self.mask].half()
+        save_file({"tokens": tokens, "mask": self.mask}, path, {"captions": json.dumps(list(self.row))})
 
     @classmethod
     def load(cls, path: str | Path) -> "TextBank":
         """Inverse of ``save``."""
         with safe_open(path, "pt") as file:
             captions = json.loads(file.metadata()["captions"])
-            return cls(captions, file.get_tensor("tokens").float(), file.get_tensor("mask"))
+            tokens, mask = file.get_tensor("tokens").float(), file.get_tensor("mask")
+        if tokens.ndim == 2:  # else of an older file, with all of its padding
+            kept, tokens = tokens, torch.zeros(*mask.shape, tokens.shape[-1])
+            tokens[mask] = kept
+        return cls(captions, tokens, mask)
 
     def states(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token states (b, l, d) and mask (b, l)."""
@@ -306,3 +360,23 @@ def told(
 def stacked(entries: Sequence[Entry]) -> Tensor:
     """Latents of a batch, (b, c, h, w) float32."""
     return torch.from_numpy(np.stack([e.latent for e in entries])).float()
+
+
+def turns(entries: Sequence[Entry], k: int) -> list[int]:
+    """Which symmetry of the square (``autoencoder.turn``) each entry may take where ``k`` (0..7) was drawn.
+
+    Seen from above nothing says where north is, but shadows do: where place, season and pixels below ``SHADOWS`` metres are told together,
+    a turned picture would have its sun in the wrong quarter. Such an entry is only mirrored east to west, which makes a morning an afternoon.
+    """
+    return [k // 4 * 4 if _sun_known(e) else k for e in entries]
+
+
+def _sun_known(e: Entry) -> bool:
+    a = e.acquisition
+    dated = a.date.month is not None or e.source == "houston"  # Houston before the storm: ``conditions`` draws a day
+    return e.place is not None and dated and a.gsd is not None and a.gsd < SHADOWS
+
+
+def turn_each(x: Tensor, ks: Sequence[int]) -> Tensor:
+    """Each of a batch (b, c, h, w) under its own symmetry of the square."""
+    return torch.cat([turn(one, k) for one, k in zip(x.split(1), ks, strict=True)])

@@ -17,7 +17,7 @@ from ..conditioning.place import place_arrays
 from ..errors import InputError
 from .autoencoder import turn
 from .controls import controls
-from .latents import Dropout, Entry, TextBank, conditions
+from .latents import Dropout, Entry, TextBank, conditions, turns
 from .objective import Objective
 from .sources import Sample
 
@@ -94,7 +94,7 @@ class EpochDraw:
         key = f"{entry.source}/{entry.key or index}"
         # by shares a sample may come more than once an epoch
         rng = sample_rng(self.seed, epoch if self.weights is None else position, key)
-        k = int(rng.integers(8)) if self.turns else 0
+        k = turns([entry], int(rng.integers(8)))[0] if self.turns else 0
         captions, places, acquisitions = conditions([entry], rng, self.drop)
         latent = torch.from_numpy(np.array(entry.latent)).float()
         noise, time = self.objective.draw(latent.shape, rng)
