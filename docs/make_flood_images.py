@@ -21,7 +21,10 @@ from gensat.hydro.resample import depth_on
 from gensat.hydro.scenario import Scenario
 from gensat.hydro.shallow import ShallowWater
 from gensat.hydro.solver import run
-from gensat.types import GeoImage
+from gensat.train.flood import guessed_depth
+from gensat.train.flood_pairs import flood_pairs, larger
+from gensat.train.mosaics import GSD as MOSAIC_GSD
+from gensat.types import Band, GeoImage
 
 IMAGES = Path(__file__).parent / "images"
 LEVELS = (1, 2, 3, 4, 5)
@@ -140,7 +143,43 @@ def stages_on(place, depth: np.ndarray, stages: dict[str, float], text: str) -> 
     return np.asarray(sheet)
 
 
-PICTURES = {"olinda": olinda, "merewether_depth": merewether_depth, "merewether": merewether}
+def houston(data: Path) -> None:
+    """All larger images of the held-out place: before and after the storm, and its water laid into the image before by optics and by diffusion.
+
+    The derived water is kept in ``runs/flood-pairs``, as training keeps it.
+    """
+    rows = []
+    for pair in larger(flood_pairs(data, split="heldout", cache="runs/flood-pairs"), 192):
+        with TemporaryDirectory() as folder:
+            before, depth = Path(folder, "before.png"), Path(folder, "depth.tif")
+            GeoImage(np.ascontiguousarray(pair.before)).save(before)
+            metres = guessed_depth(pair.water, 0.02, MOSAIC_GSD)
+            GeoImage(metres[..., None], [Band("depth", unit="m")]).save(depth)
+            panels = [("before", pair.before), ("after", pair.after)]
+            for style in ("optical", "diffusion"):
+                out = Path(folder, f"{style}.png")
+                asked = [
+                    "flood",
+                    "render",
+                    str(before),
+                    "--depth",
+                    str(depth),
+                    "--gsd",
+                    str(MOSAIC_GSD),
+                    "--style",
+                    style,
+                ]
+                if command([*asked, "--seed", "1", "-o", str(out)]):
+                    raise SystemExit("that failed")
+                panels.append((style, GeoImage.open(out).array))
+        rows.append(labelled(panels))
+    sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
+    for i, row in enumerate(rows):
+        sheet.paste(row, (0, i * row.height))
+    save(sheet, "flood_houston.jpg")
+
+
+PICTURES = {"houston": houston, "olinda": olinda, "merewether_depth": merewether_depth, "merewether": merewether}
 
 
 def main(data: str, *names: str) -> None:
