@@ -158,7 +158,7 @@ def _read(root: str | Path | None) -> tuple[list[np.ndarray], list[np.ndarray], 
     """Images before and after, places and keys of all pairs, in the order of their keys."""
     found: dict[str, dict[str, Sample]] = {}
     for split in ("train", "heldout"):
-        for sample in load_samples(root, split, sources=["houston"]):
+        for sample in load_samples(root, split, sources=["houston"], screened=False):
             key, _, when = sample.key.rpartition(".")
             found.setdefault(key, {})[when] = sample
     keys = sorted(key for key, both in found.items() if {"pre", "post"} <= both.keys() and both["pre"].place)
