@@ -56,17 +56,18 @@ class GroundViews(BaseOutput):
 class GroundPipeline(ConditionedPipeline):
     """Street views from raw renders.
 
-    Components: ``vae``, ``unet`` (a LatentDenoiser that is shown ``conditioning.gbuffers.refiner_channels``), ``finisher``, ``scheduler``,
-    ``text_encoder`` with ``tokenizer``. The ``vae`` may be that of another model (``spec.shared``), and is then not saved again.
+    Components: ``vae``, ``unet`` (a LatentDenoiser that is shown ``conditioning.gbuffers.refiner_channels``), ``stem`` (a GuideStem, what the
+    denoiser sees of the buffers), ``finisher``, ``scheduler``, ``text_encoder`` with ``tokenizer``. The ``vae`` may be that of another model (``spec.shared``), and is then not saved again.
     """
 
-    model_cpu_offload_seq = "text_encoder->unet->vae->finisher"
+    model_cpu_offload_seq = "text_encoder->stem->unet->vae->finisher"
     _optional_components = ["text_encoder", "tokenizer"]  # noqa: RUF012
 
     def __init__(
         self,
         vae: nn.Module,
         unet: nn.Module,
+        stem: nn.Module,
         finisher: nn.Module,
         scheduler: Any,
         text_encoder: Any = None,
@@ -77,6 +78,7 @@ class GroundPipeline(ConditionedPipeline):
         self.register_modules(
             vae=vae,
             unet=unet,
+            stem=stem,
             finisher=finisher,
             scheduler=scheduler,
             text_encoder=text_encoder,
@@ -193,12 +195,14 @@ class GroundPipeline(ConditionedPipeline):
         aside = 0 if panorama else rim
         edges = (aside, -width % 16 + aside, rim, -height % 16 + rim)
         buffers = {name: getattr(view, name) for name in ("rgb", "distance", "normals", "classes", "kind", "seen")}
-        guide = encode_gbuffers(buffers, view.camera.rays(view.rgb.device).directions)
+        rays = view.camera.rays(view.rgb.device)
+        guide = encode_gbuffers(buffers, rays.directions, rays.origins)
         guide = pad(guide, edges, mode="replicate").to(device, dtype)
         encode = partial(codec.encode, wrap=panorama)
         earlier = None if previous is None else brought(previous, view, guide, edges)
         shown = () if earlier is None else (encode(earlier[0]).to(guide), earlier[1])
-        channels = refiner_channels(encode, guide, *shown).to(dtype)
+        raw = encode(guide[:, :3])
+        channels = refiner_channels(self.stem(guide, wrap=panorama), raw, *shown).to(dtype)
         latents = denoise(
             adapt(self.unet),
             self.scheduler,
@@ -212,7 +216,7 @@ class GroundPipeline(ConditionedPipeline):
             guidance=guidance,
             plan=plan,
             wrap=panorama,
-            start=None if strength == 1 else Start(encode(guide[:, :3]), strength),
+            start=None if strength == 1 else Start(raw, strength),
             device=device,
             dtype=dtype,
             callback=on_step,

@@ -49,6 +49,7 @@ def test_what_only_looks_alike_is_no_copy():
     furrows = [(0.7 * lines + 0.3 * ground(seed)).astype(np.uint8) for seed in (1, 2)]
     assert list(duplicates([*furrows, *(ground(s) for s in range(3, 9))])) == []
     assert list(duplicates([])) == []
+    assert list(duplicates([ground(1, 76)[:75], ground(2, 76), ground(3, 80)])) == []  # each of a size of its own
 
 
 @pytest.mark.parametrize("seed", [7, 8, 9])

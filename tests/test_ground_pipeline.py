@@ -13,6 +13,7 @@ from toys import toy_pipeline, toy_vae
 
 import gensat
 from gensat.conditioning.gbuffers import GBUFFER_CHANNELS, encode_gbuffers
+from gensat.diffusion.codec import Codec
 from gensat.errors import InputError, ModelError
 from gensat.hub.weights import load_component
 from gensat.render.cameras import Camera, OrthographicCamera, Panorama
@@ -20,6 +21,7 @@ from gensat.render.gbuffers import render
 from gensat.train.pair_bank import PairBank
 from gensat.train.recipe import load_recipe
 from gensat.train.refiner import earlier
+from gensat.train.street_pairs import BUFFERS
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +59,8 @@ def test_the_sky_and_all_buffers_stay_and_the_rest_is_painted_again_alike(pipe, 
 
 def test_little_strength_stays_near_the_raw_render(pipe, scene):
     raw = render(scene, standing())
-    buffers = {n: getattr(raw, n) for n in ("rgb", "distance", "normals", "classes", "kind", "seen")}
-    guide = pad(encode_gbuffers(buffers, raw.camera.rays().directions), (0, 0, 0, 8), mode="replicate")
+    buffers, rays = {n: getattr(raw, n) for n in BUFFERS}, raw.camera.rays()
+    guide = pad(encode_gbuffers(buffers, rays.directions, rays.origins), (0, 0, 0, 8), mode="replicate")
     decoded = pipe.codec.decode(pipe.codec.encode(guide[:, :3]))
     own = pipe.finisher(decoded, guide).clamp(-1, 1)[0, :, :72].permute(1, 2, 0) / 2 + 0.5
     own = torch.where(raw.sky[..., None], raw.rgb, own)  # what the autoencoder alone makes of it
@@ -148,11 +150,16 @@ def test_streets_train_a_refiner(scene, tmp_path):
     pairs = make_pairs(load_recipe("street_pairs", [f"out={tmp_path / 'pairs'}", "count=1", "views=3", "side=64"]))
     bank = PairBank(pairs.weights)
     assert len(bank.pairs) == 4 and all("street view" in c for c in bank.captions())
-    batch = bank.batch(np.random.default_rng(0), 5, 64)
-    other = bank.batch(np.random.default_rng(0), 5, 64)
+    batch, other = (bank.batch(np.random.default_rng(0), 5, 64) for _ in range(2))
     assert batch["target"].shape == (5, 3, 64, 64) and torch.equal(batch["guide"], other["guide"])
     sky = batch["guide"][:, GBUFFER_CHANNELS.index("sky")] == 1
     assert (batch["guide"][:, GBUFFER_CHANNELS.index("nearness")][sky] == 0).all()
+    for c in range(3):  # a sky stays that of the raw picture
+        assert torch.equal(batch["target"][:, c][sky], batch["guide"][:, c][sky])
+    codec = Codec(toy_vae())
+    again = PairBank(pairs.weights, codec).batch(np.random.default_rng(0), 5, 64)
+    for name, picture in (("latents", again["target"]), ("raw", again["guide"][:, :3])):
+        assert torch.allclose(again[name], codec.encode(picture), atol=5e-3)  # of whole tiles, which 64 pixels are
     common = [
         "steps=2",
         "batch=2",
@@ -167,7 +174,14 @@ def test_streets_train_a_refiner(scene, tmp_path):
     common.append(f"autoencoder={vae}")
     tiny = ["model.widths=[8,8,8]", "model.blocks=[1,1,1]"]
     finisher = train_finisher(load_recipe("finisher", [*common, *tiny, f"out={tmp_path / 'finisher'}"]))
-    small = ["model.conv_width=8", "model.width=16", "model.depth=1", "model.heads=2", "model.vector_dim=16"]
+    small = [
+        "stem.widths=[4,4,8]",
+        "model.conv_width=8",
+        "model.width=16",
+        "model.depth=1",
+        "model.heads=2",
+        "model.vector_dim=16",
+    ]
     made = train_refiner(
         load_recipe("refiner", [*common, *small, f"finisher={finisher.weights}", f"out={tmp_path / 'refiner'}"])
     )

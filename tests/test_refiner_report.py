@@ -7,7 +7,8 @@ from PIL import Image
 from refiner_toys import toy_refiner
 
 from gensat.train.recipe import load_recipe
-from gensat.train.refiner_report import held_out_types, panorama_crops, train
+from gensat.train.refiner_report import SIDES, panorama_crops, train
+from gensat.train.refiner_views import held_out_types
 
 
 @pytest.fixture
@@ -41,8 +42,8 @@ def test_a_report_holds_every_figure(panoramas, tmp_path):
     recipe.side, recipe.frames, recipe.denoising_steps = 64, 3, 1
     made = train(recipe)
     assert held_out_types() and made.steps == 80
-    for side in ("raw", "refined", "generator"):
+    for side in SIDES:
         for name in ("frechet_64", "kernel", "edges"):
             assert np.isfinite(made.figures[f"{side} {name}"])
-    assert made.figures["raw edges"] > 0.5  # a raw render keeps what its colours show
+    assert made.figures["drawn facades edges"] > 0.5  # a raw render keeps what its colours show
     assert made.figures["walk refined, together"] > 0 and (tmp_path / "out" / "walk.jpg").is_file()

@@ -25,7 +25,7 @@ _CANDIDATE = 0.85  # correlation of 12x12 greys below which two pictures are not
 _BLOCK = 1024
 _CONTRAST = 4.0  # grey levels: what is weaker is taken as noise
 
-Image8 = UInt8[np.ndarray, "h w 3"]
+Image8 = UInt8[np.ndarray, "_ _ 3"]  # of many in one list no two need be of one size
 
 
 @dataclass(frozen=True)

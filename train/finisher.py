@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
+from ..conditioning.gbuffers import GBUFFER_CHANNELS
 from ..diffusion.codec import Codec
 from ..geo.display import contact_sheet
 from ..models.features import EfficientNetLite0
@@ -22,6 +23,8 @@ from .pair_bank import PairBank, load_vae, tensors
 from .recipe import program, start
 from .runner import Trainer
 
+SKY = GBUFFER_CHANNELS.index("sky")
+
 
 def main(arguments: list[str]) -> None:
     """``python -m gensat.train.finisher [RECIPE] key=value ...``."""
@@ -30,13 +33,13 @@ def main(arguments: list[str]) -> None:
 
 def train(recipe: DictConfig) -> Outcome:
     """Train to the recipe; EMA weights are written to ``out/ema`` at every save."""
-    bank = PairBank(recipe.data.folder)
     torch.manual_seed(recipe.seed)
     codec = Codec(load_vae(recipe.autoencoder))
     shape: Any = OmegaConf.to_container(recipe.model)
     trainer = Trainer(Finisher(**shape).to(memory_format=torch.channels_last), recipe)
     device, w = trainer.accelerator.device, recipe.loss
     codec.vae.to(device, memory_format=torch.channels_last)
+    bank = PairBank(recipe.data.folder, codec)
     extractor = EfficientNetLite0.from_installed(size=None).to(device) if w.perceptual else None
 
     def draw(step: int) -> dict[str, Any]:
@@ -45,14 +48,14 @@ def train(recipe: DictConfig) -> Outcome:
         cells = recipe.data.crop // codec.factor
         noise = rng.standard_normal((recipe.batch, codec.channels, cells, cells), dtype=np.float32)
         level = rng.uniform(0, recipe.disturbed, (recipe.batch, 1, 1, 1)).astype(np.float32)
-        del batch["captions"]
-        return {**batch, "disturbance": torch.from_numpy(noise * level)}
+        latents = batch["latents"] + torch.from_numpy(noise * level)
+        return {"target": batch["target"], "guide": batch["guide"], "latents": latents}
 
     def loss(model: Finisher, batch: dict[str, Any]) -> dict[str, Tensor]:
         x, guide = (batch[n].contiguous(memory_format=torch.channels_last) for n in ("target", "guide"))
         with torch.no_grad():
-            decoded = codec.decode(codec.encode(x) + batch["disturbance"])
-        y = model(decoded, guide).float()
+            decoded = codec.decode(batch["latents"])
+        y = torch.where(guide[:, SKY : SKY + 1] == 1, x, model(decoded, guide).float())  # a sky stays as it is
         l1 = (y - x).abs().mean()
         edges = sum((a - b).abs().mean() for a, b in zip(gradients(y), gradients(x), strict=True))
         figures = {"l1": l1, "edges": edges, "before": (decoded - x).abs().mean()}

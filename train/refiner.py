@@ -13,7 +13,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from jaxtyping import Float
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..conditioning.gbuffers import GBUFFER_CHANNELS, refiner_channels
 from ..conditioning.text import load_minilm
@@ -22,6 +22,7 @@ from ..hub.resolve import shipped
 from ..hub.spec import Defaults, ModelSpec, Signal
 from ..models.denoiser import LatentDenoiser
 from ..models.finisher import Finisher
+from ..models.stem import GuideStem
 from ..pipelines.ground import GroundPipeline
 from .assemble import save_shared
 from .card import Outcome, finished, write_card
@@ -38,16 +39,14 @@ def main(arguments: list[str]) -> None:
 
 def train(recipe: DictConfig) -> Outcome:
     """Train to the recipe; a whole model folder of the EMA weights is written to ``out/ema`` at every save."""
-    bank = PairBank(recipe.data.folder)
     torch.manual_seed(recipe.seed)
     vae = load_vae(recipe.autoencoder)
     codec = Codec(vae)
+    trainer = Trainer(Painter.build(recipe, codec.channels), recipe)
+    vae.to(trainer.accelerator.device)
+    bank = PairBank(recipe.data.folder, codec)
     finisher = Finisher.from_pretrained(recipe.finisher) if recipe.finisher else Finisher()
     channels, text = codec.channels, bank.text(load_minilm())
-    extra = len(GBUFFER_CHANNELS) + 2 * channels + 1
-    fresh = LatentDenoiser(in_channels=channels, out_channels=channels, extra_channels=extra, **recipe.model)
-    trainer = Trainer(LatentDenoiser.from_pretrained(recipe.init, subfolder="unet") if recipe.init else fresh, recipe)
-    vae.to(trainer.accelerator.device)
 
     def draw(step: int) -> dict[str, Any]:
         rng = np.random.default_rng([recipe.seed, step])
@@ -55,28 +54,24 @@ def train(recipe: DictConfig) -> Outcome:
         words = ["" if rng.random() < recipe.dropout.text else c for c in batch.pop("captions")]
         cells = recipe.data.crop // codec.factor
         batch["tokens"], batch["mask"] = text.states(words)
+        del batch["target"]
         batch["valid"] = torch.from_numpy(earlier(rng, recipe.batch, cells, share=1 - recipe.dropout.previous))
         shape = (recipe.batch, channels, cells, cells)
         noise = rng.standard_normal(shape, dtype=np.float32) * rng.uniform(0, 0.5, (recipe.batch, 1, 1, 1))
-        batch["disturbance"] = torch.from_numpy(noise.astype(np.float32))
-        batch["flow"] = flow(torch.zeros(shape), rng)
-        return batch
+        batch["previous"] = batch["latents"] + torch.from_numpy(noise.astype(np.float32))
+        return batch | flow(batch.pop("latents"), rng)
 
-    def error(model: LatentDenoiser, batch: dict[str, Any]) -> dict[str, Tensor]:
-        with torch.no_grad():
-            latents = codec.encode(batch["target"])
-            shown = refiner_channels(codec.encode, batch["guide"], latents + batch["disturbance"], batch["valid"])
-        made = batch["flow"]  # drawn for latents of zero, so that they may be made here
-        s = made["t"][:, None, None, None] / 1000
-        x, target = made["x"] + (1 - s) * latents, made["target"] - latents
-        out = model(torch.cat([x, shown], 1), made["t"], batch["tokens"], encoder_attention_mask=batch["mask"])
-        return {"loss": loss(out.sample, {"target": target})}
+    def error(model: Painter, batch: dict[str, Any]) -> dict[str, Tensor]:
+        shown = refiner_channels(model.stem(batch["guide"]), batch["raw"], batch["previous"], batch["valid"])
+        x = torch.cat([batch["x"], shown], 1)
+        out = model.unet(x, batch["t"], batch["tokens"], encoder_attention_mask=batch["mask"])
+        return {"loss": loss(out.sample, {"target": batch["target"]})}
 
-    def save(model: LatentDenoiser, folder: Path) -> None:
+    def save(model: Painter, folder: Path) -> None:
         spec = refiner_spec(recipe.name, licence=LICENCE)  # whose text encoder is read from its package
         shared = {"vae": recipe.autoencoder} if recipe.autoencoder in shipped() else {}
         pipe = GroundPipeline(
-            vae, model, finisher, FlowMatchEulerDiscreteScheduler(), spec=replace(spec, shared=shared)
+            vae, model.unet, model.stem, finisher, FlowMatchEulerDiscreteScheduler(), spec=replace(spec, shared=shared)
         )
         save_shared(pipe, folder)
 
@@ -95,6 +90,29 @@ def train(recipe: DictConfig) -> Outcome:
 
 
 LICENCE = "Apache-2.0"
+
+
+class Painter(nn.Module):
+    """The denoiser, and the stem through which it sees the buffers, which is trained with it."""
+
+    unet: LatentDenoiser
+    stem: GuideStem
+
+    def __init__(self, unet: LatentDenoiser, stem: GuideStem):
+        super().__init__()
+        self.unet, self.stem = unet, stem
+
+    @classmethod
+    def build(cls, recipe: DictConfig, channels: int) -> "Painter":
+        """Fresh networks for latents of ``channels``, or those of the folder ``recipe.init``."""
+        if recipe.init:
+            parts = (
+                c.from_pretrained(recipe.init, subfolder=n) for c, n in ((LatentDenoiser, "unet"), (GuideStem, "stem"))
+            )
+            return cls(*parts)
+        stem = GuideStem(len(GBUFFER_CHANNELS), list(recipe.stem.widths))
+        extra = recipe.stem.widths[-1] + 2 * channels + 1
+        return cls(LatentDenoiser(channels, channels, extra, **recipe.model), stem)
 
 
 def earlier(rng: np.random.Generator, count: int, cells: int, *, share: float) -> Float[np.ndarray, "b 1 h w"]:

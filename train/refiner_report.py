@@ -1,14 +1,14 @@
 """Measure a ground refiner: ``python -m gensat.train.refiner_report [RECIPE] key=value ...``.
 
-Pairs of street types that were never trained on, three ways: raw renders, what the refiner makes of them, and what the generator itself
-shows. Distances to crops of panoramas that were never trained on, edges against the G-buffers, and reprojection along a walk.
+Street types that were never trained on, or a real place (``scene``): renders with plain walls and with drawn facades, what the refiner makes
+of both, and what the generator itself shows of a street. Distances to crops of panoramas that were never trained on, edges against the
+G-buffers, and reprojection along a walk.
 """
 
 import itertools
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,19 @@ from ..metrics.depth_edges import depth_edge_f1
 from ..metrics.frechet import PrincipalBasis, frechet_64
 from ..metrics.kernel import kernel_distance
 from ..models.features import EfficientNetLite0
-from ..render.cameras import Camera
 from ..render.environment import PanoramaLight, read_panorama
 from ..render.equirect import to_perspective
-from ..render.gbuffers import render
 from ..render.light import exposure, tone_map
-from ..render.lighting import SceneLight
 from ..render.reproject import reprojection_error
-from ..render.streets.scenes import Street
-from ..render.view import View
 from .card import Outcome
 from .logs import say
 from .recipe import program, start
-from .street_pairs import caption_of
+from .refiner_views import Ways, ahead, ways
 
 CONFIDENCE = 0.95
+
+SIDES = ("plain walls", "plain walls refined", "drawn facades", "drawn facades refined", "generator")
+"""What is compared; the last one only for generated streets."""
 
 
 def main(arguments: list[str]) -> None:
@@ -49,6 +47,7 @@ def main(arguments: list[str]) -> None:
     start(train, "refiner_report", arguments)
 
 
+@torch.no_grad()
 def train(recipe: DictConfig) -> Outcome:
     """Measure to the recipe; figures.json and pictures go to ``out``."""
     began, out = time.time(), Path(recipe.out)
@@ -57,56 +56,41 @@ def train(recipe: DictConfig) -> Outcome:
     out.mkdir(parents=True, exist_ok=True)
     pipe = gensat.load(recipe.model)
     pipe.set_progress_bar_config(disable=True)
-    views = held_out_views(recipe)
-    sides: dict[str, list[Tensor]] = {"raw": [r.rgb for r, _, _ in views], "generator": [t.rgb for _, t, _ in views]}
-    sides["refined"] = []
-    for i, (raw, _, words) in enumerate(views):
-        made = pipe(
-            raw, words, seed=recipe.seed + i, num_inference_steps=recipe.denoising_steps, guidance_scale=recipe.guidance
-        )
-        sides["refined"].append(made.views[0].rgb)
-        if i % 40 == 39:
-            say(f"{i + 1} of {len(views)} refined")
+    scenes = list(ways(recipe))
+    sides, distance = paint(pipe, scenes, recipe)
     figures = distances(sides, recipe)
-    distance = torch.stack([r.distance for r, _, _ in views])
     for name, pictures in sides.items():
         figures[name]["edges"] = depth_edge_f1(torch.stack(pictures), distance).to_dict()
-    figures["walk"] = walks(pipe, recipe)
+    figures["walk"] = walks(pipe, scenes, recipe)
     write_bytes(out / "figures.json", (json.dumps(figures, indent=2) + "\n").encode(), overwrite=True)
-    shown = [p for k in range(min(12, len(views))) for p in (sides[n][k] for n in ("raw", "refined", "generator"))]
-    sheet([*shown], 6).save(out / "raw_refined_generator.jpg", quality=90)
+    shown = [pictures[k] for k in range(min(12, len(distance))) for pictures in sides.values()]
+    sheet(shown, 2 * len(sides)).save(out / "sides.jpg", quality=90)
     flat = {f"{side} {name}": f["value"] for side in sides for name, f in figures[side].items()}
     flat |= {f"walk {name}": value for name, value in figures["walk"].items()}
-    return Outcome(out, out, len(views), time.time() - began, flat)
+    return Outcome(out, out, len(distance), time.time() - began, flat)
 
 
-def held_out_views(recipe: DictConfig) -> list[tuple[View, View, str]]:
-    """``count`` raw renders of streets of held-out types, what the generator shows, and their words."""
-    found: list[tuple[View, View, str]] = []
-    index = 0
-    while len(found) < recipe.count:
-        rng = np.random.default_rng([recipe.seed, index])
-        street = Street.make(str(rng.choice(held_out_types())), int(rng.integers(2**31)), samples=1)
-        lit = raw_light(street)
-        for camera in street.cameras(recipe.views, seed=index, width=recipe.side, height=recipe.side):
-            found.append((render(street.scene, camera, light=lit), street.view(camera), caption_of(street)))
-        index += 1
-    return found[: recipe.count]
+def paint(pipe: Any, scenes: Sequence[Ways], recipe: DictConfig) -> tuple[dict[str, list[Tensor]], Tensor]:
+    """Pictures (h, w, 3) of every camera of the scenes, side by side, and the distances (n, h, w) of their pixels."""
+    sides: dict[str, list[Tensor]] = {name: [] for name in SIDES if scenes[0].answer or name != "generator"}
+    distance: list[Tensor] = []
+    for scene in scenes:
+        for camera in scene.cameras:
+            plain, drawn = (scene.look(side, camera) for side in ("plain", "drawn"))
+            seed = recipe.seed + len(distance)
+            made = [pipe(raw, scene.words, seed=seed, **settings(recipe)).views[0] for raw in (plain, drawn)]
+            views = [plain, made[0], drawn, made[1], *([scene.look("answer", camera)] if scene.answer else [])]
+            for name, view in zip(sides, views, strict=True):
+                sides[name].append(view.rgb)
+            distance.append(drawn.distance)
+            if len(distance) % 40 == 0:
+                say(f"{len(distance)} of {recipe.count} views painted")
+    return sides, torch.stack(distance)
 
 
-def held_out_types() -> list[str]:
-    """Street types that no refiner is trained on."""
-    from ..render.streets.styles import STREET_TYPES
-
-    return [name for name, kind in STREET_TYPES.items() if kind.held_out]
-
-
-def raw_light(street: Street) -> SceneLight:
-    """The light of a street on the raw render of its scene."""
-    light = SceneLight(street.light.light, visibility=street.weather.visibility)
-    light.exposure = street.light.exposure
-    light.remember(street.scene, street.light.sky_view(street.scene))
-    return light
+def settings(recipe: DictConfig) -> dict[str, Any]:
+    """What the refiner is called with."""
+    return {"num_inference_steps": recipe.denoising_steps, "guidance_scale": recipe.guidance}
 
 
 def panorama_crops(paths: Sequence[Path], count: int, side: int, seed: int) -> list[Tensor]:
@@ -150,27 +134,20 @@ def distances(sides: dict[str, list[Tensor]], recipe: DictConfig) -> dict[str, A
     return found
 
 
-def walks(pipe: Any, recipe: DictConfig) -> dict[str, float]:
-    """Mean reprojection error of consecutive frames of a walk: raw, the generator's truth, and refined frame by frame and together."""
-    rng = np.random.default_rng([recipe.seed, 7])
-    street = Street.make(held_out_types()[0], int(rng.integers(2**31)), samples=1)
-    [start_camera] = street.cameras(1, seed=3, width=recipe.side, height=recipe.side)
-    assert isinstance(start_camera, Camera)
-    light, words = raw_light(street), caption_of(street)
-    ahead = start_camera.pose[2, :3]
-    cameras = []
-    for k in range(recipe.frames):
-        pose = start_camera.pose.copy()
-        pose[:3, 3] -= pose[:3, :3] @ np.array([ahead[0], ahead[1], 0.0]) * recipe.step * k
-        cameras.append(replace(start_camera, pose=pose))
-    raw = [render(street.scene, camera, light=light) for camera in cameras]
-    options = {"seed": recipe.seed, "num_inference_steps": recipe.denoising_steps, "guidance_scale": recipe.guidance}
+def walks(pipe: Any, scenes: Sequence[Ways], recipe: DictConfig) -> dict[str, float]:
+    """Mean reprojection error of consecutive frames of a walk in the first scene: drawn facades, those refined frame by frame and together, and
+    the generator's truth."""
+    scene = scenes[0]
+    cameras = ahead(scene.cameras[0], recipe.frames, recipe.step)
+    raw = [scene.look("drawn", camera) for camera in cameras]
+    options = {"seed": recipe.seed, **settings(recipe)}
     frames = {
-        "raw": raw,
-        "generator": [street.view(camera) for camera in cameras],
-        "refined, frame by frame": list(pipe.walk(raw, words, consistent=False, **options)),
-        "refined, together": list(pipe.walk(raw, words, **options)),
+        "drawn facades": raw,
+        "refined, frame by frame": list(pipe.walk(raw, scene.words, consistent=False, **options)),
+        "refined, together": list(pipe.walk(raw, scene.words, **options)),
     }
+    if scene.answer:
+        frames["generator"] = [scene.look("answer", camera) for camera in cameras]
     sheet([view.rgb for side in frames.values() for view in side], recipe.frames).save(
         Path(recipe.out) / "walk.jpg", quality=90
     )

@@ -23,6 +23,7 @@ from ..render.environment import PanoramaLight
 from ..render.gbuffers import render
 from ..render.light import SkyLight
 from ..render.lighting import SceneLight
+from ..render.streets.dress import DressedLight
 from ..render.streets.scenes import Street
 from ..render.streets.styles import STREET_TYPES
 from ..render.view import View
@@ -60,13 +61,14 @@ def street_pairs(
 ) -> Iterator[Pair]:
     """Tiles of ``views`` cameras in a street, every third of them a panorama (two tiles).
 
-    The raw picture stands in the light of the answer, or (one in four) in that of the satellite image under a plain sky; both are exposed
-    alike, by a factor that is drawn. Of ``panoramas``, HDR files, one lights three streets in ten.
+    Half of the raw pictures have the answer's facades drawn on their walls (:class:`~gensat.render.streets.dress.DressedLight`, what a user
+    gets by default); a quarter have plain walls in the light of the answer, a quarter stand in the light of the satellite image under a plain
+    sky. Picture and answer are exposed alike, by a factor that is drawn. Of ``panoramas``, HDR files, one lights three streets in ten.
     """
     if panoramas and rng.random() < 0.3:
         chosen = panoramas[int(rng.integers(len(panoramas)))]
         street = street.lit_by(PanoramaLight.open(chosen, heading=float(rng.uniform(0, 360))))
-    words = caption_of(street)
+    words, kind = caption_of(street), street.plan.kind.name
     for k in range(views):
         panorama = k % 3 == 2
         [camera] = street.cameras(
@@ -74,10 +76,28 @@ def street_pairs(
         )
         key = float(rng.uniform(0.9, 1.9))
         lit = street.lit_by(street.light.light, key=key)
-        light = SceneLight(street.light.light, visibility=street.weather.visibility, key=key)
-        light.remember(street.scene, street.light.sky_view(street.scene))
-        raw = render(street.scene, camera, light=None if rng.random() < 0.25 else light)
-        yield from _tiles(raw, lit.view(camera), camera, words, street.plan.kind.name, side)
+        way = rng.choice(["facades", "facades", "plain", "unlit"])
+        raw = render(street.scene, camera, light=None if way == "unlit" else raw_light(lit, facades=way == "facades"))
+        yield from _tiles(raw, lit.view(camera), camera, words, kind, side)
+
+
+def raw_light(street: Street, *, facades: bool) -> SceneLight:
+    """The light of a street on its scene as a user has it, with an image for its ground; with the street's own facades, or plain walls."""
+    own = street.light
+    light = (
+        DressedLight(
+            street.scene,
+            own.light,
+            style=street.plan.kind.name,
+            walls=own.walls,
+            visibility=street.weather.visibility,
+        )
+        if facades
+        else SceneLight(own.light, visibility=street.weather.visibility)
+    )
+    light.exposure = own.exposure
+    light.remember(street.scene, own.sky_view(street.scene))
+    return light
 
 
 def _tiles(raw: View, answer: View, camera: AnyCamera, words: str, name: str, side: int) -> Iterator[Pair]:

@@ -12,6 +12,7 @@ PARTS = {
     "text_encoder": torch.float16,
     "unet": torch.float32,
     "vae": torch.float32,
+    "stem": torch.float32,
     "finisher": torch.float32,
     "place_encoder": torch.float32,
     "acquisition_encoder": torch.float32,

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gensat.models.autoencoder import ConvBlock, PixelNorm, zeroed
+from gensat.models.stem import downward, wrapped
 
 
 class Finisher(ModelMixin, ConfigMixin):
@@ -26,14 +27,10 @@ class Finisher(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, guide_channels: int = 22, widths: Sequence[int] = (40, 56, 80), blocks: Sequence[int] = (1, 1, 2)
+        self, guide_channels: int = 32, widths: Sequence[int] = (40, 56, 80), blocks: Sequence[int] = (1, 1, 2)
     ):
         super().__init__()
-        inputs = (3 + guide_channels, *widths)
-        self.down = nn.ModuleList(
-            nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * a, b, 3, padding=1), ConvBlock(b))
-            for a, b in itertools.pairwise(inputs)
-        )
+        self.down = downward(3 + guide_channels, widths)
         self.levels = nn.ModuleList(
             nn.Sequential(*(ConvBlock(width) for _ in range(count)))
             for width, count in zip(widths, blocks, strict=True)
@@ -63,8 +60,7 @@ class Finisher(ModelMixin, ConfigMixin):
         x = torch.cat([decoded, guide], 1)
         step, width = 2 ** len(self.config.widths), decoded.shape[-1]
         halo = -(-self.halo // step) * step if wrap else 0
-        if wrap:
-            x = x[..., torch.arange(-halo, width + halo, device=x.device) % width]
+        x = wrapped(x, halo) if wrap else x
         levels = []
         for layer in self.down:
             x = layer(x)

@@ -22,6 +22,7 @@ from gensat.render.gbuffers import Surfels, sample_image
 from gensat.render.light import Light, untone
 from gensat.render.scene import Scene
 from gensat.render.streets.build import walls_of
+from gensat.render.streets.facade_styles import Walls
 from gensat.render.streets.facades import Look
 from gensat.render.streets.look import StreetLight
 from gensat.render.streets.materials import NAMES, texture, unrepeated
@@ -46,6 +47,7 @@ class DressedLight(StreetLight):
         light: sun and sky.
         style: one of ``STREET_TYPES``, whose facades are used; None for the one that suits the footprints (:func:`style_of`).
         seed: of what is invented.
+        walls: facades that are known, such as those of a generated street; None: invented.
         visibility: metres that one can see.
         more: as :class:`~gensat.render.lighting.SceneLight`.
 
@@ -60,25 +62,18 @@ class DressedLight(StreetLight):
         *,
         style: str | None = None,
         seed: int = 0,
+        walls: Walls | None = None,
         visibility: float | int = 30_000.0,
         **more: Any,
     ) -> None:
         self.style = style = style_of(scene) if style is None else style
         if style not in STREET_TYPES:
             raise InputError(f"there is no style {style!r} of facades; choose one of {', '.join(STREET_TYPES)}")
-        kind = STREET_TYPES[style]
-        prisms = scene.buildings
-        base, top = (v.detach().double().cpu().numpy() for v in (prisms.base, prisms.top))
-        buildings = [
-            _building(kind, footprint, float(high), seed + number)
-            for number, (footprint, high) in enumerate(zip(prisms.footprints, top - base, strict=True))
-        ]
-        walls = walls_of(buildings, _roads(scene), prisms, scene.terrain, base)
-        roofs = torch.zeros(len(buildings), dtype=torch.int64)
+        roofs = torch.zeros(len(scene.buildings), dtype=torch.int64)
         air = Weather("clear", 3.0, 0.0, visibility)
         self.picture = ImageGround(scene)
         self.provenance = {"facades": f"invented, {style}", "facades_seed": seed}
-        super().__init__(light, self.picture, walls, roofs, air, seed=seed, **more)
+        super().__init__(light, self.picture, walls or _invented(scene, style, seed), roofs, air, seed=seed, **more)
 
     def _roof(self, scene: Scene, surfels: Surfels, blur: Tensor) -> Look:
         x, y = surfels.points[:, 0].contiguous(), surfels.points[:, 1].contiguous()
@@ -195,6 +190,16 @@ def style_of(scene: Scene) -> str:
         return "terraces"
     lon = None if scene.frame.crs is None else scene.frame.place(0.0, 0.0).lon
     return "suburb" if lon is not None and (lon < -30 or lon > 112) else "village"
+
+
+def _invented(scene: Scene, style: str, seed: int) -> Walls:
+    kind, prisms = STREET_TYPES[style], scene.buildings
+    base, top = (v.detach().double().cpu().numpy() for v in (prisms.base, prisms.top))
+    buildings = [
+        _building(kind, footprint, float(high), seed + number)
+        for number, (footprint, high) in enumerate(zip(prisms.footprints, top - base, strict=True))
+    ]
+    return walls_of(buildings, _roads(scene), prisms, scene.terrain, base)
 
 
 def _building(kind: StreetType, footprint: shapely.Polygon, height: float, seed: int) -> Building:
