@@ -60,10 +60,9 @@ def ways(recipe: DictConfig) -> Iterator[Ways]:
         street = Street.make(str(rng.choice(held_out_types())), int(rng.integers(2**31)), samples=1)
         count = min(recipe.views, recipe.count - first)
         cameras = street.cameras(count, seed=index, width=recipe.side, height=recipe.side)
-        lights = (raw_light(street, facades=f) for f in (False, True))
-        yield Ways(
-            street.scene, [c for c in cameras if isinstance(c, Camera)], *lights, street.view, caption_of(street)
-        )
+        plain, drawn = (raw_light(street, facades=f) for f in (False, True))
+        found = [c for c in cameras if isinstance(c, Camera)]
+        yield Ways(street.scene, found, plain, drawn, street.view, caption_of(street))
 
 
 def place(recipe: DictConfig) -> Ways:
