@@ -104,17 +104,11 @@ class Lighting:
     facades: Facades = None
     seed: Annotated[int, typer.Option(help="Of what is invented.", rich_help_panel=LIGHT)] = 0
 
-    def on(self, scene: Scene, *, painted: bool = False) -> SceneLight | None:
-        """The light of a scene; None leaves the image's own. Raises InputError for options that do not go together.
+    def on(self, scene: Scene) -> SceneLight | None:
+        """The light of a scene; None leaves the image's own. Raises InputError for options that do not go together."""
+        from gensat.render.request import open_light
 
-        Args:
-            scene: what there is.
-            painted: whether a network paints the views, which then have plain walls unless facades are asked for, as it was trained.
-        """
-        from gensat.render.request import NO_FACADES, open_light
-
-        facades = NO_FACADES if painted and self.facades is None else self.facades
-        return open_light(scene, **{**vars(self), "facades": facades})
+        return open_light(scene, **vars(self))
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def ground(
     from gensat.render.streets.dress import DressedLight
 
     scene = geometry.scene(image)
-    light = lighting.on(scene, painted=refining.refine is not None)
+    light = lighting.on(scene)
     tour = Tour.of(scene, lens, at, viewing.heading, walk)
     for note in scene.provenance["notes"]:
         screen.note(f"note: {note}")

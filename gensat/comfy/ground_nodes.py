@@ -114,8 +114,7 @@ class GensatGroundView(Node):
         camera = camera_at(
             scene, lon, lat, eye, heading=heading, pitch=pitch, fov=fov, panorama=panorama, width=width, height=height
         )
-        plain = refiner is not None and facades == SUITABLE  # what it was trained on
-        style = "none" if plain else None if facades == SUITABLE else facades
+        style = None if facades == SUITABLE else facades
         light = open_light(scene, time=time.strip() or None, facades=style, seed=seed)
         view = render(scene, camera, light=light, samples=samples)
         if refiner is not None:
