@@ -21,7 +21,7 @@ from gensat.render.gbuffers import render
 from gensat.train.pair_bank import PairBank
 from gensat.train.recipe import load_recipe
 from gensat.train.refiner import earlier
-from gensat.train.street_pairs import BUFFERS
+from gensat.train.street_pairs import BUFFERS, make_shards
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +140,14 @@ def test_earlier_frames_reach_all_or_part_or_nothing():
     valid = earlier(np.random.default_rng(0), 200, 8, share=0.5)
     kinds = valid.mean((1, 2, 3))
     assert 60 < (kinds == 0).sum() < 140 and (kinds == 1).any() and ((kinds > 0) & (kinds < 1)).any()
+
+
+@pytest.mark.slow
+def test_more_processes_make_the_same_pairs(tmp_path):
+    made = [make_shards(tmp_path / str(n), 2, views=1, side=64, workers=n) for n in (1, 2)]
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(*made, strict=True))
+    with pytest.raises(InputError, match="1 or more processes"):
+        make_shards(tmp_path, 1, workers=0)
 
 
 def test_streets_train_a_refiner(scene, tmp_path):

@@ -8,8 +8,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -141,6 +146,15 @@ def read_shard(path: Path) -> list[Pair]:
     ]
 
 
+def make_shard(path: Path, rng: np.random.Generator, *, held_out: bool, **options: Any) -> Path:
+    """Draw a street and write its tiles; ``options`` as of ``street_pairs``."""
+    names = [name for name, kind in STREET_TYPES.items() if kind.held_out == held_out]
+    street = Street.make(str(rng.choice(names)), int(rng.integers(2**31)), samples=1)
+    with torch.no_grad():
+        write_shard(path, list(street_pairs(street, rng, **options)))
+    return path
+
+
 def make_shards(
     folder: Path,
     count: int,
@@ -150,6 +164,7 @@ def make_shards(
     side: int = SIDE,
     held_out: bool = False,
     panoramas: Sequence[Path] = (),
+    workers: int = 1,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Path]:
     """The first ``count`` shards of the folder; those that exist already are left as they are.
@@ -162,27 +177,29 @@ def make_shards(
         side: pixels of a tile.
         held_out: streets of the types that are kept for testing, else of the others.
         panoramas: HDR files that light some of them.
+        workers: processes, one core each; the shards are the same for any number.
         say: told how many there are after every tenth new one.
 
-    Raises InputError for a street of no views.
+    Raises InputError for a street of no views, or no worker.
     """
     if views < 1 or count < 1:
         raise InputError(f"{count} streets of {views} views hold no pairs; give 1 or more of both")
+    if workers < 1:
+        raise InputError(f"workers is {workers}; give 1 or more processes")
     folder.mkdir(parents=True, exist_ok=True)
-    names = [name for name, kind in STREET_TYPES.items() if kind.held_out == held_out]
-    made = []
-    for i in range(count):
-        path = folder / f"street-{i:05d}.safetensors"
-        made.append(path)
-        if path.is_file():
-            continue
-        rng = np.random.default_rng([seed, i, int(held_out)])
-        street = Street.make(str(rng.choice(names)), int(rng.integers(2**31)), samples=1)
-        with torch.no_grad():
-            write_shard(path, list(street_pairs(street, rng, views=views, side=side, panoramas=panoramas)))
-        if i % 10 == 9:
-            say(f"{i + 1} of {count} streets")
-    return made
+    paths = [folder / f"street-{i:05d}.safetensors" for i in range(count)]
+    missing = [i for i, path in enumerate(paths) if not path.is_file()]
+    make = partial(make_shard, held_out=held_out, views=views, side=side, panoramas=panoramas)
+    each = [paths[i] for i in missing], [np.random.default_rng([seed, i, int(held_out)]) for i in missing]
+    with ExitStack() as stack:
+        run: Callable = map
+        if workers > 1:
+            fresh = get_context("spawn")  # a fork would take locks of torch's threads along
+            run = stack.enter_context(ProcessPoolExecutor(workers, fresh, torch.set_num_threads, (1,))).map
+        for done, _ in enumerate(run(make, *each), 1):
+            if done % 10 == 0:
+                say(f"{done} of {len(missing)} streets")
+    return paths
 
 
 def main(arguments: list[str]) -> None:
@@ -201,6 +218,7 @@ def train(recipe: DictConfig) -> Outcome:
         side=recipe.side,
         held_out=recipe.held_out,
         panoramas=[Path(p) for p in recipe.panoramas],
+        workers=recipe.workers,
         say=say,
     )
     return Outcome(out, out, recipe.count, time.time() - began)
