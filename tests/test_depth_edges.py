@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gensat.errors import InputError
-from gensat.metrics.depth_edges import depth_edge_f1
+from gensat.metrics.depth_edges import depth_edge_f1, depth_edges_kept
 
 
 def box(shift=0, contrast=0.5, background=0.3):
@@ -44,3 +44,17 @@ def test_texture_inside_a_surface_does_not_count_and_a_slope_is_no_edge():
         depth_edge_f1(torch.rand(1, 48, 64, 3), ground)
     with pytest.raises(InputError, match="differ in size"):
         depth_edge_f1(rgb, distance[:, :10])
+
+
+def test_edges_that_were_not_shown_before_need_not_be_kept():
+    render, distance = box()
+    render[:, :, 32:] = 0.3  # the right half of the box has the colour of the sky
+    assert depth_edges_kept(render, render, distance).value == 1
+    assert depth_edges_kept(1 - render, render, distance).value == 1  # other colours, the same edges
+    half = depth_edges_kept(box()[0], render, distance)  # the picture shows the other half too
+    assert half.recall > 0.95 and 0.4 < half.precision < 0.7
+    lost = depth_edges_kept(render, box()[0], distance)
+    assert lost.precision > 0.95 and 0.4 < lost.recall < 0.7
+    assert depth_edges_kept(torch.full_like(render, 0.5), render, distance).value == 0
+    with pytest.raises(InputError, match="shows no depth edges"):
+        depth_edges_kept(render, torch.full_like(render, 0.5), distance)

@@ -23,7 +23,7 @@ import gensat
 from ..files import write_bytes
 from ..geo.display import contact_sheet
 from ..metrics.base import FeatureSet, extract
-from ..metrics.depth_edges import depth_edge_f1
+from ..metrics.depth_edges import depth_edge_f1, depth_edges_kept
 from ..metrics.frechet import PrincipalBasis, frechet_64
 from ..metrics.kernel import kernel_distance
 from ..models.features import EfficientNetLite0
@@ -40,6 +40,8 @@ CONFIDENCE = 0.95
 
 SIDES = ("plain walls", "plain walls refined", "drawn facades", "drawn facades refined", "generator")
 """What is compared; the last one only for generated streets."""
+
+PAINTED = " refined"
 
 
 def main(arguments: list[str]) -> None:
@@ -61,6 +63,9 @@ def train(recipe: DictConfig) -> Outcome:
     figures = distances(sides, recipe)
     for name, pictures in sides.items():
         figures[name]["edges"] = depth_edge_f1(torch.stack(pictures), distance).to_dict()
+        if name.endswith(PAINTED):
+            before = torch.stack(sides[name.removesuffix(PAINTED)])
+            figures[name]["kept edges"] = depth_edges_kept(torch.stack(pictures), before, distance).to_dict()
     figures["walk"] = walks(pipe, scenes, recipe)
     write_bytes(out / "figures.json", (json.dumps(figures, indent=2) + "\n").encode(), overwrite=True)
     shown = [pictures[k] for k in range(min(12, len(distance))) for pictures in sides.values()]

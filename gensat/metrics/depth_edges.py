@@ -43,10 +43,44 @@ def depth_edge_f1(
     Raises:
         InputError: sizes that differ, or no depth edge at all.
     """
+    here, shown, right = _edges(rgb, distance, float(jump), float(contrast), tolerance)
+    precision, recall = right.sum() / shown.sum().clamp(min=1), right.sum() / here.sum()
+    return _f1("depth_edge_f1", precision, recall, int(here.sum()))
+
+
+def depth_edges_kept(
+    rgb: Float[Tensor, "b h w 3"],
+    before: Float[Tensor, "b h w 3"],
+    distance: Float[Tensor, "b2 h2 w2"],
+    *,
+    jump: float | int = 0.25,
+    contrast: float | int = 0.03,
+    tolerance: int = 1,
+) -> EdgeMeasurement:
+    """F1 of the depth edges that a painted picture shows against those that the render it was painted from showed in their place.
+
+    Edges as in :func:`depth_edge_f1`. Recall: of the render's edges, those that the picture still shows; precision: of the picture's, those
+    that the render showed. Edges that no picture of the scene shows do not count, so 1 is in reach; ``n`` is the number of the render's.
+
+    Raises:
+        InputError: sizes that differ, or a render that shows no depth edge.
+    """
+    was = _edges(before, distance, float(jump), float(contrast), tolerance)[2]
+    now = _edges(rgb, distance, float(jump), float(contrast), tolerance)[2]
+    if not was.any():
+        raise InputError("the render shows no depth edges; give views with something in front of something else")
+    both = (was & now).sum()
+    return _f1("depth_edges_kept", both / now.sum().clamp(min=1), both / was.sum(), int(was.sum()))
+
+
+def _edges(
+    rgb: Tensor, distance: Tensor, jump: float, contrast: float, tolerance: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Which places between neighbours, rows first and then columns, are depth edges; at which the picture has an edge near; and right there."""
     if rgb.shape[:-1] != distance.shape:
         raise InputError(f"pictures {tuple(rgb.shape)} and distances {tuple(distance.shape)} differ in size")
     far = distance.nan_to_num(posinf=FAR).clamp(max=FAR)
-    edges = strong = found = 0
+    found = []
     for colour, metres in ((rgb, far), (rgb.transpose(1, 2), far.transpose(1, 2))):
         change = (colour[:, :, 1:] - colour[:, :, :-1]).abs().mean(-1)
         near, beyond = (
@@ -61,9 +95,13 @@ def depth_edge_f1(
         strength, where = around.max(-1)
         shown = here & (strength >= contrast)
         right = shown & ((where - REACH).abs() <= tolerance)
-        edges, strong, found = edges + int(here.sum()), strong + int(shown.sum()), found + int(right.sum())
-    if not edges:
+        found.append(torch.stack([here, shown, right]).flatten(1))
+    if not found or not any(part[0].any() for part in found):
         raise InputError("the views have no depth edges; give views with something in front of something else")
-    precision, recall = found / max(1, strong), found / edges
-    f1 = 2 * precision * recall / max(1e-12, precision + recall)
-    return EdgeMeasurement("depth_edge_f1", f1, edges, precision=precision, recall=recall)
+    here, shown, right = torch.cat(found, 1)
+    return here, shown, right
+
+
+def _f1(name: str, precision: Tensor, recall: Tensor, count: int) -> EdgeMeasurement:
+    f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
+    return EdgeMeasurement(name, float(f1), count, precision=float(precision), recall=float(recall))
