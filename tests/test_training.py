@@ -11,7 +11,8 @@ import torch
 from omegaconf import OmegaConf
 
 from gensat.errors import InputError
-from gensat.train.chain import pieces, plan
+from gensat.train.chain import SHARES, models, pieces, plan
+from gensat.train.chain import main as chain
 from gensat.train.optim import cosine_rate, make_optimizers
 from gensat.train.recipe import load_recipe
 from gensat.train.runner import Trainer
@@ -183,6 +184,41 @@ def test_the_chain_shares_its_minutes_and_hands_each_stage_what_the_one_before_m
     assert settings[2]["denoiser"] == settings[1]["out"] + "/ema"
     for stage in stages:  # every recipe takes its overrides
         load_recipe(stage[0].rsplit(".", 1)[1], stage[1:])
+
+
+def test_the_chain_trains_both_licences_on_one_autoencoder_of_the_public_part(tmp_path):
+    stages = plan(tmp_path, 33.0, {s: [] for s in SHARES}, readings=True, pd=True)
+    settings = [dict(a.split("=", 1) for a in stage[1:]) for stage in stages]
+    assert sum(float(s["minutes"]) for s in settings) == pytest.approx(33)
+    assert [s.get("data.public_domain") for s in settings] == ["true", None, None, "true", "true"]
+    assert {s["autoencoder"] for s in settings[1:]} == {str(tmp_path / "autoencoder/ema")}
+    assert [s.get("denoiser") for s in settings[2::2]] == [str(tmp_path / f"denoiser{x}/ema") for x in ("", "-pd")]
+    caches = [s["data.cache"] for s in settings[1:]]
+    assert caches[0] == caches[1] != caches[2] == caches[3]
+    assert all(s["data.readings"] == str(tmp_path / "readings") for s in settings[1:])
+    for stage in stages:
+        load_recipe(stage[0].rsplit(".", 1)[1], stage[1:])
+
+
+def test_the_licence_of_the_chain_is_that_of_what_its_stages_saw(tmp_path):
+    free, none = ["data.public_domain=true"], []
+    assert "open=1" not in models(tmp_path, "m", {s: none for s in SHARES})[0]
+    assert "open=1" in models(tmp_path, "m", {s: free for s in SHARES})[0]
+    with pytest.raises(InputError, match=r"for autoencoder only; .* pd=true"):
+        models(tmp_path, "m", {"autoencoder": free, "denoiser": none, "controlnet": none})
+    ours, theirs = models(tmp_path, "m", {s: none for s in SHARES}, pd=True)
+    assert "open=1" not in ours and theirs[-1] == "open=1"
+    assert theirs[0].endswith("m-pd") and ours[1] == theirs[1] and "denoiser-pd" in theirs[2]
+
+
+def test_the_chain_refuses_what_it_does_not_know(tmp_path):
+    for words, message in (
+        ([], "give the folder"),
+        (["x", "pd=yes"], "true or false"),
+        (["x", "lr=3"], "lr=3 is neither"),
+    ):
+        with pytest.raises(InputError, match=message):
+            chain([str(tmp_path / w) if w == "x" else w for w in words])
 
 
 def test_the_pieces_of_a_folder_are_small_and_come_together_again(tmp_path):

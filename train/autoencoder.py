@@ -2,6 +2,8 @@
 
 Latents are turned by a random element of the square's symmetry group before decoding, and the target with them, so that a rotated or
 mirrored latent decodes to the rotated or mirrored image: the denoiser can then be trained on turned latents without encoding again.
+
+``loss.frequency`` and ``loss.adversarial`` (``adversary``) are off by default: the second costs more than the autoencoder itself.
 """
 
 from collections.abc import Sequence
@@ -11,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
 from ..geo.display import contact_sheet
 from ..models.autoencoder import ConvAutoencoder
 from ..models.features import EfficientNetLite0
+from .adversary import PatchDiscriminator, Rivals, adaptive_weight, focal_frequency
 from .card import Outcome, count_by, finished, write_card
 from .feed import check_data
 from .feed import samples as read
@@ -73,56 +76,72 @@ def train(recipe: DictConfig) -> Outcome:
     torch.manual_seed(recipe.seed)
     samples = list(read(recipe.data))
     weights = source_weights(samples)
-    trainer = Trainer(ConvAutoencoder(**recipe.model).to(memory_format=torch.channels_last), recipe)
+    shape: Any = OmegaConf.to_container(recipe.model)  # plain lists: they go into config.json
+    w, net = recipe.loss, ConvAutoencoder(**shape)
+    rivals = Rivals(net, PatchDiscriminator(recipe.model.bands, **recipe.discriminator)) if w.adversarial else None
+    trainer = Trainer((rivals or net).to(memory_format=torch.channels_last), recipe)
+    device = trainer.accelerator.device
     if recipe.compile:
-        trainer.plain.encoder.compile()
-        trainer.plain.decoder.compile()
-    device, w = trainer.accelerator.device, recipe.loss
+        net.encoder.compile()
+        if (
+            not rivals
+        ):  # the adaptive weight goes twice more through the decoder's last layer, which a compiled one does not allow
+            net.decoder.compile()
     extractor = EfficientNetLite0.from_installed(size=None).to(device) if w.perceptual else None
     pyramid = torch.compile(extractor.pyramid) if extractor and recipe.compile else extractor and extractor.pyramid
 
     def draw(step: int) -> dict[str, Any]:
         rng = np.random.default_rng([recipe.seed, step])
         x = random_crops(samples, weights, rng, batch=recipe.batch, crop=recipe.data.crop)
-        cells = recipe.data.crop // trainer.plain.factor
+        cells = recipe.data.crop // net.factor
         noise = rng.standard_normal((recipe.batch, recipe.model.latent_channels, cells, cells), dtype=np.float32)
         return {
             "x": x,
             "noise": torch.from_numpy(noise),
             "turn": int(rng.integers(8)),
             "textured": step >= w.perceptual_from,
+            "judged": step >= w.adversarial_from,
         }
 
-    def loss(model: ConvAutoencoder, batch: dict) -> dict[str, Tensor]:
+    def loss(_: torch.nn.Module, batch: dict) -> dict[str, Tensor]:
         x = batch["x"].contiguous(memory_format=torch.channels_last)
-        posterior = model.encode(x).latent_dist
-        y = model.decode(turn(posterior.mean + posterior.std * batch["noise"], batch["turn"])).sample.float()
+        posterior = net.encode(x).latent_dist
+        y = net.decode(turn(posterior.mean + posterior.std * batch["noise"], batch["turn"])).sample.float()
         x = turn(x, batch["turn"])
         l1 = (y - x).abs().mean()
         edges = sum((a - b).abs().mean() for a, b in zip(gradients(y), gradients(x), strict=True))
         kl = posterior.kl().mean()
-        total = w.l1 * l1 + w.gradient * edges + w.kl * kl
+        rebuilt = w.l1 * l1 + w.gradient * edges
         figures = {"l1": l1, "edges": edges, "kl": kl}
+        if w.frequency:
+            figures["frequency"] = focal_frequency(y, x)
+            rebuilt = rebuilt + w.frequency * figures["frequency"]
         if pyramid and batch["textured"]:
             part = slice(max(1, recipe.batch // 2))  # half of the batch: this loss costs as much as the network itself
             with torch.autocast(device.type, enabled=False):  # depthwise convolutions are slower in bfloat16 on a CPU
                 pairs = zip(pyramid(y[part] / 2 + 0.5), pyramid(x[part] / 2 + 0.5), strict=True)
                 figures["perceptual"] = sum((a - b).pow(2).mean() for a, b in pairs)
-            total = total + w.perceptual * figures["perceptual"]
+            rebuilt = rebuilt + w.perceptual * figures["perceptual"]
+        total = rebuilt + w.kl * kl
+        if rivals and batch["judged"]:
+            believed = rivals.believed(y)
+            weight = adaptive_weight(rebuilt, believed, net.decoder[-2].weight)
+            figures |= {"believed": believed, "told_apart": rivals.told_apart(x, y), "adaptive": weight}
+            total = total + w.adversarial * weight * believed + figures["told_apart"]
         return {"loss": total, **figures}
 
     def on_save(trainer: Trainer) -> None:
-        trainer.save_ema(trainer.out / "ema", lambda model, folder: write(model, folder, samples, weights, recipe.seed))
+        trainer.save_ema(trainer.out / "ema", lambda _, folder: write(net, folder, samples, weights, recipe.seed))
 
     held = [samples[i].image for i in np.random.default_rng(recipe.seed).choice(len(samples), 6)]
-    trainer.run(loss, draw, on_save=on_save, sample=lambda: beside(trainer.plain, held))
+    trainer.run(loss, draw, on_save=on_save, sample=lambda: beside(net, held))
     about = {"images": len(samples), "sources": count_by([s.source for s in samples])}
     if trainer.main:
         write_card(
             trainer.out / "ema",
             trainer,
             title="Autoencoder",
-            summary="A ConvAutoencoder of gensat: images to latents of an eighth of their side and back.",
+            summary=f"A ConvAutoencoder of gensat: images to latents of 1/{net.factor} of their side and back.",
             licence="that of the training data",
             use="gensat train denoiser autoencoder=THIS_FOLDER",
             data=about,

@@ -64,6 +64,7 @@ def save_entries(path: Path, entries: Sequence[Entry], key: str, *, files: int =
             "captions": e.captions,
             "place": None if e.place is None else e.place.to_dict(),
             "acquisition": e.acquisition.to_dict(),
+            "layout_origin": e.layout_origin,
         }
         for e in entries
     ]
@@ -89,6 +90,7 @@ def load_entries(path: Path) -> list[Entry]:
             image[i],
             layouts.get(i),
             a.get("key", ""),
+            a.get("layout_origin", "map"),
         )
         for i, a in enumerate(about)
     ]

@@ -102,7 +102,9 @@ def subjects(sample: Sample) -> tuple[str, ...]:
     if sample.source == "houston":
         if "houston-post" in sample.key:
             return _HOUSTON["after"]
-        return _HOUSTON["post" if ".post" in sample.key else "pre"]
+        when = "post" if ".post" in sample.key else "pre"
+        seen = CLASSES.get(sample.seen or "", ()) if when == "pre" else ()
+        return (*_HOUSTON[when], *(f"{words} in Houston, Texas" for words in seen))
     if sample.source == "uganda":
         return _UGANDA
     text = sample.caption.split(" of ", 1)[-1].removeprefix("a Sentinel-2 image")
@@ -123,7 +125,7 @@ def facts(sample: Sample) -> dict[str, str]:
     found = {
         "where": whereabouts(sample.place) if sample.source in _PLACED else None,
         "when": time and f"in {time}",
-        "cover": cover(sample.layout),
+        "cover": cover(sample.layout) if sample.layout_origin == "map" else None,
         "gsd": gsd and f"{gsd} resolution",
     }
     return {name: text for name, text in found.items() if text}

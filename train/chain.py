@@ -1,32 +1,63 @@
-"""The whole model in a given time: ``python -m gensat.train.chain OUT minutes=20 [STAGE.key=value ...]``.
+"""The whole model in a given time: ``python -m gensat.train.chain OUT minutes=20 [readings=true] [pd=true] [name=NAME] [STAGE.key=value ...]``.
 
 Autoencoder, denoiser and ControlNet one after the other, each for its share of the minutes with the learning rate decaying over them, then the
 model folder ``OUT/NAME`` and, for machines whose files come back only in small pieces, ``OUT/NAME.tar.000``, ``.001``, ... Run again, it goes on.
+
+``readings=true`` first reads layouts and words off the images that have none (``gensat.train.read``, in ``OUT/readings``). ``pd=true`` trains the
+autoencoder on the public-domain and CC BY part alone, and on it two models: ``OUT/NAME`` of everything, ``OUT/NAME-pd`` of that part.
 """
 
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from .readings import Readings
+from .recipe import load_recipe, program
 
 SHARES = {"autoencoder": 0.35, "denoiser": 0.5, "controlnet": 0.15}
 PIECE = 15 * 2**20
+PD = "data.public_domain=true"
 
 
-def plan(out: Path, minutes: float, overrides: dict[str, list[str]]) -> list[list[str]]:
-    """The arguments of ``python -m`` for every stage."""
-    folders = {name: out / name for name in SHARES}
+def plan(
+    out: Path, minutes: float, overrides: Mapping[str, Sequence[str]], *, readings: bool = False, pd: bool = False
+) -> list[list[str]]:
+    """The arguments of ``python -m`` for every training; with ``pd`` five, the last two in ``denoiser-pd`` and ``controlnet-pd``."""
+    stages = [*SHARES, "denoiser-pd", "controlnet-pd"] if pd else [*SHARES]
+    total = sum(SHARES[stage.removesuffix("-pd")] for stage in stages)
     made = []
-    for name, share in SHARES.items():
-        given = [f"out={folders[name]}", "steps=null", f"minutes={minutes * share}", *overrides[name]]
-        if name != "autoencoder":
-            given += [f"autoencoder={folders['autoencoder'] / 'ema'}", f"data.cache={out / 'latents'}"]
-        if name == "controlnet":
-            given += [f"denoiser={folders['denoiser'] / 'ema'}"]
-        made.append([f"gensat.train.{name}", *given])
+    for stage in stages:
+        kind, suffix = stage.removesuffix("-pd"), "-pd" if stage.endswith("-pd") else ""
+        given = [f"out={out / stage}", "steps=null", f"minutes={minutes * SHARES[kind] / total}", *overrides[kind]]
+        if pd and (suffix or kind == "autoencoder"):
+            given.append(PD)
+        if kind != "autoencoder":
+            given += [f"autoencoder={out / 'autoencoder' / 'ema'}", f"data.cache={out / f'latents{suffix}'}"]
+            given += [f"data.readings={out / 'readings'}"] if readings else []
+        if kind == "controlnet":
+            given += [f"denoiser={out / f'denoiser{suffix}' / 'ema'}"]
+        made.append([f"gensat.train.{kind}", *given])
     return made
+
+
+def models(out: Path, name: str, overrides: Mapping[str, Sequence[str]], *, pd: bool = False) -> list[list[str]]:
+    """The arguments of ``gensat.train.assemble`` for every model folder; one that saw nothing else is ``open``.
+
+    Raises InputError where only some stages are given the public-domain part: the licence would be that of the others.
+    """
+    free = [stage for stage in SHARES if load_recipe(stage, overrides[stage]).data.public_domain]
+    if free and len(free) < len(SHARES):
+        raise InputError(
+            f"data.public_domain is set for {', '.join(free)} only; set it for all of {', '.join(SHARES)}, or give pd=true"
+        )
+    ours = [str(out / name), *(f"{stage}={out / stage / 'ema'}" for stage in SHARES), *(["open=1"] if free else [])]
+    if not pd:
+        return [ours]
+    apart = {stage: stage if stage == "autoencoder" else f"{stage}-pd" for stage in SHARES}
+    return [ours, [str(out / f"{name}-pd"), *(f"{k}={out / v / 'ema'}" for k, v in apart.items()), "open=1"]]
 
 
 def pieces(folder: Path, limit: int = PIECE) -> list[Path]:
@@ -43,33 +74,51 @@ def pieces(folder: Path, limit: int = PIECE) -> list[Path]:
     return made
 
 
+def _flag(key: str, value: str) -> bool:
+    if value not in ("true", "false"):
+        raise InputError(f"{key} is {value!r}; give true or false")
+    return value == "true"
+
+
 def main(arguments: list[str]) -> None:
-    """Run the stages, assemble the model, cut it into pieces."""
+    """Run the stages, assemble the models, cut them into pieces."""
     if not arguments or "=" in arguments[0]:
         raise InputError("give the folder: python -m gensat.train.chain OUT minutes=20")
     out, minutes, name = Path(arguments[0]), 20.0, "gensat-small"
+    flags = {"readings": False, "pd": False}
     overrides: dict[str, list[str]] = {stage: [] for stage in SHARES}
     for argument in arguments[1:]:
-        key, value = argument.split("=", 1)
+        key, _, value = argument.partition("=")
         stage, _, rest = key.partition(".")
         if key == "minutes":
             minutes = float(value)
         elif key == "name":
             name = value
+        elif key in flags:
+            flags[key] = _flag(key, value)
         elif stage in SHARES and rest:
             overrides[stage].append(f"{rest}={value}")
         else:
             raise InputError(
-                f"{argument} is neither minutes=, name= nor one of {', '.join(SHARES)} followed by .key=value"
+                f"{argument} is neither minutes=, name=, readings=, pd= nor one of {', '.join(SHARES)} followed by .key=value"
             )
-    for command in plan(out, minutes, overrides):
-        print("python -m", *command, flush=True)
-        subprocess.run([sys.executable, "-m", *command], check=True)
-    parts = [f"{stage}={out / stage / 'ema'}" for stage in SHARES]
-    subprocess.run([sys.executable, "-m", "gensat.train.assemble", str(out / name), *parts], check=True)
-    for path in pieces(out / name):
-        print(path, f"{path.stat().st_size / 2**20:.1f} MiB")
+    folders = models(out, name, overrides, pd=flags["pd"])
+    if flags["readings"]:
+        root = load_recipe("denoiser", overrides["denoiser"]).data.root
+        _run(["gensat.train.read", str(out / "readings"), *([f"root={root}"] if root else [])])
+        Readings(out / "readings")
+    for command in plan(out, minutes, overrides, **flags):
+        _run(command)
+    for parts in folders:
+        _run(["gensat.train.assemble", *parts])
+        for path in pieces(Path(parts[0])):
+            print(path, f"{path.stat().st_size / 2**20:.1f} MiB")
+
+
+def _run(command: Sequence[str]) -> None:
+    print("python -m", *command, flush=True)
+    subprocess.run([sys.executable, "-m", *command], check=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    program(main)

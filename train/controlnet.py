@@ -42,7 +42,8 @@ def train(recipe: DictConfig) -> Outcome:
         controlnet = LayoutControlNet(**recipe.model)
         controlnet.load_from_denoiser(base.unet)
     trainer = Trainer(controlnet, recipe)
-    weights = class_weights([e.layout for e in bank.entries if e.layout is not None], recipe.balance)
+    maps = [e.layout for e in bank.entries if e.layout is not None and e.layout_origin == "map"]
+    weights = class_weights(maps, recipe.balance)
     sensors = list(base.acquisition_encoder.config.sensors)
     base.to(trainer.accelerator.device)
 
@@ -68,7 +69,8 @@ def train(recipe: DictConfig) -> Outcome:
         ks = turns(entries, int(rng.integers(8)))
         image = turn_each(controls(entries, rng, none=drop.controls), ks)
         latents = turn_each(stacked(entries), ks)
-        weight = cell_weights(image, weights, latents.shape[-1])
+        trust = torch.tensor([recipe.trust if e.layout_origin == "read" else 1.0 for e in entries])
+        weight = cell_weights(image, weights, latents.shape[-1], trust)
         return {"image": image, "weight": weight} | told(bank, entries, rng, drop, sensors) | flow(latents, rng)
 
     def error(model: LayoutControlNet, batch: dict[str, Any]) -> dict[str, Tensor]:

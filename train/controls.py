@@ -47,8 +47,15 @@ def class_weights(layouts: Iterable[np.ndarray], power: float) -> Float[Tensor, 
     return torch.from_numpy(np.where(share > 0, weight / mean if mean else 1.0, 1.0)).float()
 
 
-def cell_weights(control: Float[Tensor, "b 13 hh ww"], weights: Tensor, cells: int) -> Float[Tensor, "b 1 h w"]:
-    """Weight of each latent cell under a control image: the mean of its pixels' class weights, 1 where nothing is known."""
+def cell_weights(
+    control: Float[Tensor, "b 13 hh ww"], weights: Tensor, cells: int, trust: Float[Tensor, " b"] | None = None
+) -> Float[Tensor, "b 1 h w"]:
+    """Weight of each latent cell under a control image: the mean of its pixels' class weights, 1 where nothing is known.
+
+    ``trust`` (0..1) says how far the classes of each image weigh as those of a map do.
+    """
     classes = control[:, : len(CLASSES) - 1]
     extra = (classes * (weights[1:] - 1)[None, :, None, None]).sum(1, keepdim=True)
+    if trust is not None:
+        extra = extra * trust[:, None, None, None]
     return 1 + avg_pool2d(extra, control.shape[-1] // cells)

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from .data import data_root, read_samples
 from .logs import say
+from .readings import Readings
 from .shards import ShardReader, find_shards
 from .sources import NON_COMMERCIAL, Sample
 
@@ -28,6 +29,8 @@ def check_data(data: DictConfig) -> None:
     """Raise InputError, before anything is loaded, where the data is not there."""
     if not shard_paths(data):
         data_root(data.root)
+        if data.get("readings"):
+            Readings(data.readings)
 
 
 def samples(data: DictConfig, *, mosaics: bool = False) -> Iterator[Sample]:
@@ -37,9 +40,10 @@ def samples(data: DictConfig, *, mosaics: bool = False) -> Iterator[Sample]:
     """
     paths = shard_paths(data)
     if not paths:
+        readings = Readings(data.readings) if data.get("readings") else None
         for sample in read_samples(data.root, "train", mosaics=mosaics):
             if not (data.get("public_domain") and sample.source in NON_COMMERCIAL):
-                yield sample
+                yield readings.told(sample) if readings else sample
         return
     reader = ShardReader(paths, split=data.get("split"))
     yield from reader.samples()
@@ -49,10 +53,11 @@ def samples(data: DictConfig, *, mosaics: bool = False) -> Iterator[Sample]:
 
 
 def identity(data: DictConfig) -> str:
-    """What the samples are, for the key of a cache: the data folder and what is said and left out of it, or every shard with its size and time."""
+    """What the samples are, for the key of a cache: the data folder and what is said, read and left out of it, or every shard with its size and time."""
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in shard_paths(data)]
     if files:
         return json.dumps({"shards": files, "split": data.get("split")})
     own = ("captions.py", "words.py", "towns.json", "left_out.json")
     told = hashlib.sha256(b"".join((resources(__package__) / name).read_bytes() for name in own)).hexdigest()
-    return json.dumps({"root": str(data.root), "told": told[:16]})
+    read = Readings(data.readings).identity if data.get("readings") else None
+    return json.dumps({"root": str(data.root), "told": told[:16], "readings": read})

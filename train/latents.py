@@ -45,6 +45,7 @@ class Entry:
     image: np.ndarray
     layout: np.ndarray | None
     key: str = ""
+    layout_origin: str = "map"  # or "read", off the image by a network
 
 
 def resized(image: np.ndarray, size: int, *, nearest: bool = False) -> np.ndarray:
@@ -70,7 +71,8 @@ def variants(sample: Sample, rng: np.random.Generator, *, clouds: float) -> list
         cover = float(rng.beta(0.8, 0.8))
         cloudy = add_clouds(base.image, cover, base.acquisition.gsd or 0.4, rng)
         a = base.acquisition
-        out.append(replace(base, image=cloudy, layout=None, acquisition=Acquisition(a.gsd, a.date, cover, a.sensor)))
+        cloudy_acquisition = Acquisition(a.gsd, a.date, cover, a.sensor)
+        out.append(replace(base, image=cloudy, layout=None, layout_origin="map", acquisition=cloudy_acquisition))
     return out
 
 
@@ -128,7 +130,17 @@ def _encode_group(group: Sequence[Sample], codec: Codec) -> list[Entry]:
     x = torch.from_numpy(np.stack([s.image for s in group])).permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = codec.encode(x.contiguous(memory_format=torch.channels_last)).half().cpu().numpy()
     return [
-        Entry(s.source, latent.copy(), all_captions(s), s.place, s.acquisition, s.image, s.layout, s.key)
+        Entry(
+            s.source,
+            latent.copy(),
+            all_captions(s),
+            s.place,
+            s.acquisition,
+            s.image,
+            s.layout,
+            s.key,
+            s.layout_origin,
+        )
         for s, latent in zip(group, latents, strict=True)
     ]
 
@@ -243,7 +255,8 @@ class Bank:
         known = {
             "with a place": sum(e.place is not None for e in self.entries),
             "with a gsd": sum(e.acquisition.gsd is not None for e in self.entries),
-            "with a layout": sum(e.layout is not None for e in self.entries),
+            "with a layout": sum(e.layout is not None and e.layout_origin == "map" for e in self.entries),
+            "with a layout read off the image": sum(e.layout_origin == "read" for e in self.entries),
         }
         sizes = sorted({e.image.shape[0] for e in self.entries})
         return {"images": len(self.entries), "sides in pixels": ", ".join(map(str, sizes)), **known}

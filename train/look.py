@@ -6,6 +6,7 @@ One small JPEG a source: samples evenly over its files, each with the end of its
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -17,11 +18,12 @@ from .recipe import program
 from .screening_list import left_out
 from .sources import Sample
 
+Item = TypeVar("Item")
 COLUMNS = 12
 _OPTIONS = {"root": "", "split": "train", "sources": ",".join(SOURCES), "count": "96", "left_out": "false"}
 
 
-def spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+def spread(samples: Sequence[Item], count: int) -> list[Item]:
     """At most ``count`` of them, evenly over the sequence, the first one included."""
     step = max(1.0, len(samples) / count)
     return [samples[int(i * step)] for i in range(min(count, len(samples)))]

@@ -5,16 +5,22 @@ holds the states of all captions (``text_states.safetensors``), for machines tha
 """
 
 import shutil
-import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from ..conditioning.text import load_minilm
 from ..errors import InputError
 from .captions import all_captions
-from .data import data_root, load_samples
-from .latents import TextBank
+from .data import data_root, read_samples
+from .latents import TextBank, variants
+from .recipe import program
+from .sources import Sample
+from .sure_layouts import kind
+from .sure_words import BELIEVED, KINDS
 from .tars import tar_groups
 
 TARS = ("scenes", "houston", "buildings", "landcover", "sentinel2", "landsat")
@@ -38,6 +44,23 @@ def split_tar(path: Path, limit: int) -> Iterator[tuple[str, list[tarfile.TarInf
     yield f"{base}-{number:03d}.tar", group
 
 
+def captions_of(samples: Iterable[Sample]) -> set[str]:
+    """All captions of the samples as they are encoded (``latents.variants``): at half their size, without the map under clouds, and
+    with the words that may be read off them (``gensat.train.read``).
+    """
+    found: set[str] = set()
+    asked: set[tuple[str, ...]] = set()  # captions are made of the facts, which few pictures have for themselves
+    for sample in samples:
+        made = variants(sample, np.random.default_rng(0), clouds=0.0)
+        for one in (*made, replace(made[0], layout=None)):
+            own = tuple(all_captions(one))
+            found.update(own)
+            if kind(one) in KINDS and own not in asked:
+                asked.add(own)
+                found.update(c for seen in BELIEVED for c in all_captions(replace(one, seen=seen)))
+    return found
+
+
 def main(arguments: list[str]) -> None:
     """Write the parts and print what each weighs."""
     if not arguments or "=" in arguments[0]:
@@ -59,7 +82,7 @@ def main(arguments: list[str]) -> None:
         sizes.append(size)
         return out / str(len(sizes) - 1)
 
-    captions = {c for s in load_samples(root, "train") for c in all_captions(s)}
+    captions = captions_of(read_samples(root, "train", mosaics=True))
     states = out / "0" / "text_states.safetensors"
     states.parent.mkdir(parents=True)
     TextBank.encode(captions, load_minilm()).save(states)
@@ -81,4 +104,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    program(main)

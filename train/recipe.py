@@ -14,7 +14,7 @@ from ..errors import InputError
 PRECISIONS = ("auto", "no", "fp32", "fp16", "bf16")  # "no" and "fp32" are the same
 _AT_LEAST_ONE = ("batch", "warmup", "log_every", "save_every", "accumulate")
 _POSITIVE = ("lr", "clip", "muon", "minutes")
-_SHARES = ("ema", "beta2", "large", "crops")
+_SHARES = ("ema", "beta2", "large", "crops", "trust")
 
 
 def recipes() -> dict[str, str]:

@@ -30,7 +30,8 @@ class Sample:
 
     ``image`` (H, W, 3) uint8, row 0 north; ``layout`` (H, W) uint8 in the legend of ``gensat.geo.legend`` or None;
     ``klass`` the land-use class or None; unknown place and acquisition fields are None. ``raster`` holds all bands as stored, where
-    there are more than ``image`` shows.
+    there are more than ``image`` shows. ``layout_origin`` is "map", or "read" where a network read the layout off the image, and ``seen``
+    the class that a network is sure to see (``readings``).
     """
 
     source: str
@@ -43,6 +44,8 @@ class Sample:
     layout: np.ndarray | None = None
     number: int | None = None
     raster: GeoImage | None = None
+    layout_origin: str = "map"
+    seen: str | None = None
 
     @property
     def held_out(self) -> bool:
