@@ -170,7 +170,7 @@ class GroundPipeline(ConditionedPipeline):
                 seed,
                 self._on_step(callback_on_step_end, {"latents"} if callback_on_step_end else set(), notes),
             )
-            untouched = view.opacity == 0
+            untouched = view.sky  # of which the networks know nothing
             rgb = torch.where(untouched[..., None], view.rgb, rgb.to(view.rgb))
             previous = replace(view, rgb=rgb, seen=torch.zeros_like(view.seen), provenance={**view.provenance, **about})
             yield previous

@@ -45,7 +45,7 @@ def test_the_sky_and_all_buffers_stay_and_the_rest_is_painted_again_alike(pipe, 
     raw = render(scene, standing(width=100, height=70), samples=2)  # no multiples of anything
     out = pipe(raw, "a red houses", **FEW)
     (made,) = out.views
-    sky = raw.opacity == 0
+    sky = raw.sky
     assert torch.equal(made.rgb[sky], raw.rgb[sky]) and (made.rgb != raw.rgb)[~sky].float().mean() > 0.9
     for name in ("distance", "normals", "classes", "kind"):
         assert torch.equal(getattr(made, name), getattr(raw, name))
