@@ -48,8 +48,8 @@ def fingerprint(
         "gauges": None if gauges is None else list(gauges.items()) if isinstance(gauges, Mapping) else list(gauges),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-    for array in (domain.bed, domain.exists, domain.manning):
-        digest.update(array.tobytes())
+    for array in (domain.bed, domain.exists, domain.manning, domain.walls):
+        digest.update(b"" if array is None else array.tobytes())
     for tensor in (state.depth, state.x, state.y, state.time):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

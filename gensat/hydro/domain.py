@@ -54,6 +54,8 @@ class Domain:
         transform: from pixel corners (column, row) to the CRS, north-up.
         datum: vertical datum of the bed, None if the file does not say.
         notes: what the user should know; sentences without a full stop.
+        walls: (h, w) bool, cells that are raised to a crest which is short beside a cell: water runs over as over a weir
+            (:mod:`gensat.hydro.weirs`); None for none.
 
     Raises:
         InputError: shapes that differ, a bed that is not finite, a roughness out of range, or no cells.
@@ -67,6 +69,7 @@ class Domain:
     transform: Affine | None = None
     datum: str | None = None
     notes: tuple[str, ...] = ()
+    walls: Bool[np.ndarray, "h w"] | None = None
 
     def __post_init__(self) -> None:
         if not self.bed.shape == self.exists.shape == self.manning.shape:
@@ -74,6 +77,8 @@ class Domain:
                 f"bed {self.bed.shape}, exists {self.exists.shape} and manning {self.manning.shape} differ; "
                 "give arrays of one shape"
             )
+        if self.walls is not None and self.walls.shape != self.bed.shape:
+            raise InputError(f"walls {self.walls.shape} and bed {self.bed.shape} differ; give arrays of one shape")
         if not (math.isfinite(self.dx) and self.dx > 0):
             raise InputError(f"a cell of {self.dx} m is none; give metres above 0")
         if not self.exists.any():
@@ -235,6 +240,7 @@ class Domain:
             bed=self.bed[cut].copy(),
             exists=kept,
             manning=self.manning[cut].copy(),
+            walls=None if self.walls is None else self.walls[cut].copy(),
             transform=transform,
             notes=tuple(note for note in self.notes if not (kept.all() and note.endswith(_BEYOND))),
         )

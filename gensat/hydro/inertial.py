@@ -7,6 +7,8 @@ the cells on both sides of a face (Bates et al. 2010, equation 11; de Almeida et
     q' = (theta q + (1 - theta) / 2 (q_before + q_after) - g hf dt (eta_R - eta_L) / dx) / (1 + g dt n^2 |q| / hf^(7/3))
     h' = h + dt / dx (what comes in - what goes out)
 
+Over walls (``Domain.walls``) a face has no friction and carries at most what a weir does (:mod:`gensat.hydro.weirs`).
+
 It holds where flow is slower than its waves (Froude number below about 0.8). Dam breaks and hydraulic jumps need
 :mod:`gensat.hydro.shallow`.
 """
@@ -27,6 +29,7 @@ from gensat.hydro.solver import GRAVITY, Solver
 from gensat.hydro.state import THIN, State
 from gensat.hydro.threads import threads_for
 from gensat.hydro.tiles import Tiles
+from gensat.hydro.weirs import Weirs, as_arrays, weir, weir_faces
 
 BACKENDS = ("auto", "numba", "torch", "compile")
 
@@ -109,6 +112,7 @@ class LocalInertial(Solver):
         )
         self.backend = choose_backend(backend, self.device)
         self._outside = self.deepest_outside()
+        self._weirs = weir_faces(domain, self.device)
         self._move = torch.compile(_move) if self.backend == "compile" else _move
 
     def time_step(self, state: State) -> Tensor:
@@ -128,7 +132,7 @@ class LocalInertial(Solver):
             moved = self._step_tiles(state, dt, edges)
         else:
             depth, x, y = self._move(
-                state.depth, state.x, state.y, edges, dt, self.bed, self.manning, self.dx, self.options
+                state.depth, state.x, state.y, edges, dt, self.bed, self.manning, self.dx, self.options, self._weirs
             )
             moved = State(depth, x, y, state.time + dt)
         return moved, self._volumes(moved, dt)
@@ -203,6 +207,7 @@ class LocalInertial(Solver):
         deepest = np.zeros(max(1, dt.numel()))
         steps = dt.reshape(-1).tolist()
         bed, n = self.bed.numpy(), self.rows_of_n.numpy()
+        weirs = as_arrays(self._weirs)
         for k, seconds in enumerate(steps):
             h, x, y = (_scenario(array, k) for array in now)
             h2, x2, y2 = (_scenario(array, k) for array in then)
@@ -214,7 +219,7 @@ class LocalInertial(Solver):
             ways = tuple(_scenario(edge, k, 1) for edge in edges)
             active, wet = tiles.turn(k)
             with threads_for(len(active) * kernels.TILE[0] * kernels.TILE[1]):
-                deepest[k] = kernels.step(active, bed, n, h, x, y, ways, options, seconds, h2, x2, y2, wet)
+                deepest[k] = kernels.step(active, bed, n, weirs, h, x, y, ways, options, seconds, h2, x2, y2, wet)
         tiles.spare = now
         tiles.deepest = torch.as_tensor(deepest).reshape(dt.shape)
         return State(*then, state.time + dt, tiles)
@@ -267,14 +272,31 @@ def _momentum(
 
 
 def _new_discharge(
-    q: Tensor, first: Tensor, last: Tensor, depth: Tensor, bed: Tensor, n: Tensor, dt: Tensor, dx: float, o: Options
+    q: Tensor,
+    first: Tensor,
+    last: Tensor,
+    depth: Tensor,
+    bed: Tensor,
+    n: Tensor,
+    dt: Tensor,
+    dx: float,
+    o: Options,
+    weirs: Tensor | None,
 ) -> Tensor:
     """New discharges (\\*b, r, c + 1) across the last axis; ``first`` and ``last`` (\\*b, r) are those of the edges."""
     level = bed + depth
-    hf = torch.maximum(level[..., :-1], level[..., 1:]) - torch.maximum(bed[..., :-1], bed[..., 1:])
+    sill = torch.maximum(bed[..., :-1], bed[..., 1:])
+    hf = torch.maximum(level[..., :-1], level[..., 1:]) - sill
     rise = level[..., 1:] - level[..., :-1]
     mean = o.theta * q[..., 1:-1] + 0.5 * (1 - o.theta) * (q[..., :-2] + q[..., 2:])
-    inner = _momentum(mean, q[..., 1:-1], hf, rise, 0.5 * (n[..., :-1] + n[..., 1:]), dt, dx, o)
+    rough = 0.5 * (n[..., :-1] + n[..., 1:])
+    if weirs is not None:
+        here = weirs[..., 1:-1]
+        rough = torch.where(here, 0, rough)
+    inner = _momentum(mean, q[..., 1:-1], hf, rise, rough, dt, dx, o)
+    if weirs is not None:
+        most = weir(level[..., :-1] - sill, level[..., 1:] - sill, o.gravity)
+        inner = torch.where(here, torch.minimum(torch.maximum(inner, -most), most), inner)
     return torch.cat([first[..., None], inner, last[..., None]], -1)
 
 
@@ -294,13 +316,15 @@ def _move(
     n: Tensor,
     dx: float,
     options: Options,
+    weirs: Weirs | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One step of all cells, in plain torch; arguments as of :class:`State`, new discharges of the edges, (\\*b) dt."""
     north, east, south, west = edges
     some = (dt > 0)[..., None, None]
     span = torch.where(dt > 0, dt, 1.0).to(depth)[..., None, None]
-    qx = _new_discharge(x, west, east, depth, bed, n, span, dx, options)
-    qy = _new_discharge(y.mT, north, south, depth.mT, bed.mT, n.mT, span, dx, options).mT
+    across, down = (None, None) if weirs is None else (weirs[0], weirs[1].mT)
+    qx = _new_discharge(x, west, east, depth, bed, n, span, dx, options, across)
+    qy = _new_discharge(y.mT, north, south, depth.mT, bed.mT, n.mT, span, dx, options, down).mT
     leaving = (
         qx[..., 1:].clamp(min=0)
         - qx[..., :-1].clamp(max=0)

@@ -14,6 +14,8 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
+from gensat.hydro.weirs import DROWNED, FACTOR
+
 TILE = (32, 256)
 """Rows and columns of a tile."""
 
@@ -78,9 +80,36 @@ def _discharge(q, before, after, z0, h0, z1, h1, n0, n1, gdt, gdtdx, theta, thin
     return new if wet else 0.0
 
 
+@nb.njit(error_model="numpy")
+@no_type_check
+def weir(before, behind, g):
+    """As ``weirs.weir``."""
+    high, low = (before, behind) if before > behind else (behind, before)
+    if high <= 0:
+        return 0.0
+    low = low if low > 0 else 0.0
+    cube = high * np.sqrt(high)
+    left = 1 - low * np.sqrt(low) / cube
+    return FACTOR * np.sqrt(g) * cube * (left if left > 0 else 0.0) ** DROWNED
+
+
+@nb.njit(error_model="numpy")
+@no_type_check
+def _over_walls(faces, out, q, before, after, zl, hl, zh, hh, gdt, gdtdx, theta, thin, froude, g, most):
+    """Writes the discharges of those faces of a row again that lie between a wall and a lower cell."""
+    for i in range(len(faces)):
+        if faces[i]:
+            new = _discharge(
+                q[i], before[i], after[i], zl[i], hl[i], zh[i], hh[i], 0.0, 0.0, gdt, gdtdx, theta, thin, froude, g, most
+            )  # fmt: skip
+            sill = max(zl[i], zh[i])
+            limit = weir(zl[i] + hl[i] - sill, zh[i] + hh[i] - sill, g)
+            out[i] = min(max(new, -limit), limit)
+
+
 @nb.njit(error_model="numpy", nogil=True)
 @no_type_check
-def _tile(r0, r1, c0, c1, z, n, h, qx, qy, edges, options, dt, h2, qx2, qy2):
+def _tile(r0, r1, c0, c1, z, n, weirs, h, qx, qy, edges, options, dt, h2, qx2, qy2):
     """Steps one tile; returns its largest depth, and whether any water or discharge is in it."""
     rows, columns = h.shape
     north, east, south, west = edges
@@ -97,9 +126,13 @@ def _tile(r0, r1, c0, c1, z, n, h, qx, qy, edges, options, dt, h2, qx2, qy2):
     deepest = 0.0
     moving = 0.0
     first, last = max(r0 - 1, 0), min(r1 + 1, rows)
+    across, down = weirs
+    walls = across.shape[0] > 1 and (across[first:last, a : b + 1].any() or down[first : last + 1, a:b].any())
     scale = dx / dt
     nv = 1 if n.shape[0] > 1 else 0
-    _row_of_y(first, a, b, z, n, nv, h, qy, north, south, gdt, gdtdx, theta, thin, froude, g, most, y[first % 3])
+    _row_of_y(
+        first, a, b, z, n, nv, down, walls, h, qy, north, south, gdt, gdtdx, theta, thin, froude, g, most, y[first % 3]
+    )
     for r in range(first, last + 1):
         if r < last:
             xr = x[r % 2]
@@ -120,12 +153,18 @@ def _tile(r0, r1, c0, c1, z, n, h, qx, qy, edges, options, dt, h2, qx2, qy2):
                     q0[i], qm[i], qp[i], zl[i], hl[i], zh[i], hh[i], nl[i], nh[i],
                     gdt, gdtdx, theta, thin, froude, g, most,
                 )  # fmt: skip
+            if walls:
+                _over_walls(
+                    across[r, fa:fb], out, q0, qm, qp, zl, hl, zh, hh, gdt, gdtdx, theta, thin, froude, g, most
+                )  # fmt: skip
             if a == 0:
                 xr[1] = west[r]
             if b == columns:
                 xr[width + 1] = east[r]
             yb = y[(r + 1) % 3]
-            _row_of_y(r + 1, a, b, z, n, nv, h, qy, north, south, gdt, gdtdx, theta, thin, froude, g, most, yb)
+            _row_of_y(
+                r + 1, a, b, z, n, nv, down, walls, h, qy, north, south, gdt, gdtdx, theta, thin, froude, g, most, yb
+            )  # fmt: skip
             ya = y[r % 3][1 : width + 1]
             ys, xw, xe = yb[1 : width + 1], xr[1 : width + 1], xr[2 : width + 2]
             f, here = factor[r % 3][1 : width + 1], hr[a:b]
@@ -182,7 +221,7 @@ def _tile(r0, r1, c0, c1, z, n, h, qx, qy, edges, options, dt, h2, qx2, qy2):
 
 @nb.njit(inline="always")
 @no_type_check
-def _row_of_y(r, a, b, z, n, nv, h, qy, north, south, gdt, gdtdx, theta, thin, froude, g, most, out):
+def _row_of_y(r, a, b, z, n, nv, down, walls, h, qy, north, south, gdt, gdtdx, theta, thin, froude, g, most, out):
     """New discharges through the faces between rows r - 1 and r, columns a to b, into entries 1 and on."""
     to = out[1:]
     if r == 0:
@@ -200,17 +239,20 @@ def _row_of_y(r, a, b, z, n, nv, h, qy, north, south, gdt, gdtdx, theta, thin, f
         to[i] = _discharge(
             q0[i], qm[i], qp[i], zl[i], hl[i], zh[i], hh[i], nl[i], nh[i], gdt, gdtdx, theta, thin, froude, g, most
         )  # fmt: skip
+    if walls:
+        _over_walls(down[r, a:b], to, q0, qm, qp, zl, hl, zh, hh, gdt, gdtdx, theta, thin, froude, g, most)
 
 
 @nb.njit(error_model="numpy", parallel=True, nogil=True, cache=True)
 @no_type_check
-def step(active, z, n, h, qx, qy, edges, options, dt, h2, qx2, qy2, wet):
+def step(active, z, n, weirs, h, qx, qy, edges, options, dt, h2, qx2, qy2, wet):
     """Steps the tiles of a list.
 
     Args:
         active: (k) numbers of tiles, row by row.
         z: (h, w) bed.
         n: (h, w) Manning's n, or (1, w) where it is the same everywhere.
+        weirs: (h, w + 1) and (h + 1, w) bool of ``weirs.weir_faces``, or twice (1, 1) where there are none.
         h: (h, w) depth.
         qx: (h, w + 1) discharges.
         qy: (h + 1, w) discharges.
@@ -233,7 +275,7 @@ def step(active, z, n, h, qx, qy, edges, options, dt, h2, qx2, qy2, wet):
         r0, c0 = tile // across * TILE[0], tile % across * TILE[1]
         most, any_water = _tile(
             r0, min(r0 + TILE[0], rows), c0, min(c0 + TILE[1], columns),
-            z, n, h, qx, qy, edges, options, dt, h2, qx2, qy2,
+            z, n, weirs, h, qx, qy, edges, options, dt, h2, qx2, qy2,
         )  # fmt: skip
         deepest[k] = most
         wet[tile] = any_water

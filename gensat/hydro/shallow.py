@@ -6,7 +6,7 @@
 Finite volumes: HLLC fluxes (Toro 2001) between states that are second order in space (MUSCL with a limiter on depth, surface
 and velocity), hydrostatic reconstruction of the bed (Audusse et al. 2004), Heun's two stages in time, friction implicit in each
 stage. Depths stay positive: a cell that would give more than it has holds all that leaves it back by one factor. A lake at rest
-stays at rest over any bed. Smooth flow is second order, dam breaks first order in the mean error, as any such scheme.
+stays at rest over any bed. What falls over a wall (``Domain.walls``) is what a weir lets pass (:mod:`gensat.hydro.weirs`). Smooth flow is second order, dam breaks first order in the mean error, as any such scheme.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from gensat.hydro.solver import GRAVITY, Solver
 from gensat.hydro.state import THIN, State
 from gensat.hydro.threads import threads_for
 from gensat.hydro.tiles import Tiles
+from gensat.hydro.weirs import as_arrays, weir_faces
 
 _KINDS = {"closed": CLOSED, "open": OPEN, "stage": STAGE}
 
@@ -77,7 +78,8 @@ class ShallowWater(Solver):
         self.backend = choose_backend(backend, self.device)
         self.scheme = Scheme(self.gravity, float(limiter), float(dry))
         exists = self.exists.contiguous()
-        self.ground = Ground(torch.where(exists, self.bed, 0).contiguous(), exists, self.manning, self.dx)
+        bed = torch.where(exists, self.bed, 0).contiguous()
+        self.ground = Ground(bed, exists, self.manning, self.dx, weir_faces(domain, self.device))
         north, east, south, west = (_KINDS[side.kind] for side in self.boundaries.sides)
         self._kinds = (north, east, south, west)
         outside = self.deepest_outside()
@@ -149,7 +151,9 @@ class ShallowWater(Solver):
             sides = tuple(side.kind == "stage" for side in self.boundaries.sides)
             tiles = Tiles.of(state, kernels.TILE, always=sides)  # type: ignore[arg-type]
         between = State(*tiles.spare, state.time)
-        ground = (self.ground.bed.numpy(), self.ground.exists.numpy(), self.rows_of_n.numpy())
+        ground = (
+            self.ground.bed.numpy(), self.ground.exists.numpy(), self.rows_of_n.numpy(), as_arrays(self.ground.weirs)
+        )  # fmt: skip
         numbers = np.array([self.gravity, self.scheme.limiter, self.scheme.dry, self.dx])
         kinds, came = np.array(self._kinds), np.zeros((max(1, dt.numel()), 4))
         first, second = (level.reshape(-1, 4).numpy() for level in levels)

@@ -10,10 +10,14 @@ from typing import no_type_check  # numba compiles the function itself, not a wr
 import numba as nb
 import numpy as np
 
+from gensat.hydro.inertial_kernels import weir
+from gensat.hydro.weirs import EVEN
+
 RING = 3
 # Planes of a tile's scratch, rows and columns with their rings: depth, surface, velocities, extent; the share of its
-# water that a cell can give, the bed's push; five of the faces before each cell to the east, and five to the south.
-H, E, U, V, X, SHARE, PUSH_X, PUSH_Y, FX, FY, PLANES = 0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 18
+# water that a cell can give, the bed's push; five of the faces before each cell to the east, and five to the south; and which
+# of both are weirs.
+H, E, U, V, X, SHARE, PUSH_X, PUSH_Y, FX, FY, WX, WY, PLANES = 0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 18, 19, 20
 # Lines of a sweep: four each of the states at the beginning of cells, at their end, and at the end of the row before.
 BEGIN, END, BEFORE, THERE, THERE_BEFORE, LINES = 0, 4, 8, 12, 13, 14
 OPTIONS = dict(error_model="numpy", nogil=True, fastmath={"contract", "nsz"})
@@ -151,6 +155,37 @@ def fluxes(lines, end, begin, back, a, b, s, plane, i, g):
         high[j] = t + half * (h_r * h_r - b * b) + _thrust(h_r, -u_r, sill - e_r, g, inverse)
         along[j] = w * (v_l if w > 0 else v_r)
         carried[j] = u_l if w > 0 else u_r
+
+
+@nb.njit(**OPTIONS)
+@no_type_check
+def over_walls(lines, end, begin, back, a, b, s, plane, i, g, k):
+    """What falls over the faces of row i that are weirs, after :func:`fluxes`, as ``weirs.weir_flux``; ``k`` is dt / dx."""
+    weirs = WX if back else WY
+    for j in range(a, b):
+        if s[weirs, i, j] == 0:
+            continue
+        m, n = (i, j - 1) if back else (i - 1, j)
+        e_l, e_r = s[E, m, n], s[E, i, j]
+        crest = max(e_l - s[H, m, n], e_r - s[H, i, j])
+        before, behind, w = e_l - crest, e_r - crest, s[plane, i, j]
+        if before <= 0 and behind <= 0:
+            continue
+        law, fall = weir(before, behind, g), max(before, 0.0) - max(behind, 0.0)
+        sign = 1.0 if fall > 0 else (-1.0 if fall < 0 else 0.0)
+        passes = min(law, EVEN * abs(fall) / k) * sign
+        if w * sign > abs(passes):
+            passes = min(max(w, -law), law)
+            if passes == w:
+                continue
+        h_l, h_r = lines[end, j - back], lines[begin, j]
+        u = lines[end + 2, j - back] if passes > 0 else lines[begin + 2, j]
+        v = lines[end + 3, j - back] if passes > 0 else lines[begin + 3, j]
+        s[plane, i, j] = passes
+        s[plane + 1, i, j] = 0.5 * g * h_l * h_l + passes * u
+        s[plane + 2, i, j] = 0.5 * g * h_r * h_r + passes * u
+        s[plane + 3, i, j] = passes * v
+        s[plane + 4, i, j] = u
 
 
 @nb.njit(**OPTIONS)

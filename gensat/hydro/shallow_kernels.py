@@ -29,6 +29,8 @@ from gensat.hydro.shallow_flux_kernels import (
     SHARE,
     THERE,
     THERE_BEFORE,
+    WX,
+    WY,
     E,
     H,
     U,
@@ -36,6 +38,7 @@ from gensat.hydro.shallow_flux_kernels import (
     X,
     fluxes,
     outside,
+    over_walls,
     states,
 )
 
@@ -89,7 +92,30 @@ def _load(r0, c0, rows, columns, z, exists, h, qx, qy, dry, s):
 
 @nb.njit(**OPTIONS)
 @no_type_check
-def _eastwards(s, lines, rows, columns, kinds, levels, theta, dry, g):
+def _load_weirs(r0, c0, rows, columns, weirs, s):
+    """Fills the planes of weirs; False if there are none."""
+    across, down = weirs
+    if across.shape[0] == 1 and down.shape[0] == 1:
+        return False
+    height, width = across.shape[0], down.shape[1]
+    a, b = max(c0 - RING, 0), min(c0 + columns + RING, width)
+    o = a - (c0 - RING)
+    some = 0.0
+    for i in range(rows + 2 * RING):
+        r = r0 - RING + i
+        s[WX, i] = 0.0
+        s[WY, i] = 0.0
+        if 0 <= r < height:
+            for j in range(b - a):
+                s[WX, i, o + j] = across[r, a + j]
+                s[WY, i, o + j] = down[r, a + j]
+                some += s[WX, i, o + j] + s[WY, i, o + j]
+    return some > 0
+
+
+@nb.njit(**OPTIONS)
+@no_type_check
+def _eastwards(s, lines, rows, columns, kinds, levels, theta, dry, g, k, walls):
     """Fluxes of the faces between cells of a row, of all rows of the tile and one ring around them."""
     a, b = 1, columns + 5  # the cells that have states
     first, last = RING, RING + columns - 1
@@ -106,11 +132,13 @@ def _eastwards(s, lines, rows, columns, kinds, levels, theta, dry, g):
             outside(kinds[1], levels[1], end, begin, last, last + 1, 1, 1.0, s[X, i], g)
             lines[THERE, last + 1] = 1.0
         fluxes(lines, END, BEGIN, 1, a + 1, b, s, FX, i, g)
+        if walls:
+            over_walls(lines, END, BEGIN, 1, a + 1, b, s, FX, i, g, k)
 
 
 @nb.njit(**OPTIONS)
 @no_type_check
-def _southwards(s, lines, rows, columns, kinds, levels, theta, dry, g):
+def _southwards(s, lines, rows, columns, kinds, levels, theta, dry, g, k, walls):
     """Fluxes of the faces between rows, as :func:`_eastwards`."""
     a, b = RING - 1, columns + RING + 1
     first, last = RING, RING + rows - 1
@@ -131,6 +159,8 @@ def _southwards(s, lines, rows, columns, kinds, levels, theta, dry, g):
             lines[THERE] = 1.0
         if i > 1:
             fluxes(lines, before, BEGIN, 0, a, b, s, FY, i, g)
+            if walls:
+                over_walls(lines, before, BEGIN, 0, a, b, s, FY, i, g, k)
         lines[THERE_BEFORE] = lines[THERE]
         before, after = after, before
 
@@ -216,7 +246,7 @@ def _update(r0, c0, rows, columns, s, exists, n, water, later, k, g_dt, dry, ble
 @no_type_check
 def _tile(r0, c0, ground, water, later, kinds, levels, numbers, dt, blend, s, lines, inflow):
     """Steps one tile; returns whether any of it is wet."""
-    z, exists, n = ground
+    z, exists, n, weirs = ground
     height, width = z.shape
     rows, columns = min(TILE[0], height - r0), min(TILE[1], width - c0)
     g, theta, dry, dx = numbers[0], numbers[1], numbers[2], numbers[3]
@@ -232,8 +262,9 @@ def _tile(r0, c0, ground, water, later, kinds, levels, numbers, dt, blend, s, li
             for c in range(c0, c0 + columns):
                 deepest = max(deepest, later[0][r, c])
         return deepest > 0
-    _eastwards(s, lines, rows, columns, mine, levels, theta, dry, g)
-    _southwards(s, lines, rows, columns, mine, levels, theta, dry, g)
+    walls = _load_weirs(r0, c0, rows, columns, weirs, s)
+    _eastwards(s, lines, rows, columns, mine, levels, theta, dry, g, dt / dx, walls)
+    _southwards(s, lines, rows, columns, mine, levels, theta, dry, g, dt / dx, walls)
     _hold_back(s, rows, columns, dt / dx)
     a, b, c, d = RING, RING + rows, RING, RING + columns
     if mine[0]:
@@ -250,12 +281,31 @@ def _tile(r0, c0, ground, water, later, kinds, levels, numbers, dt, blend, s, li
 @nb.njit(**OPTIONS)
 @no_type_check
 def _share(
-    worker, workers, active, z, exists, n, h, qx, qy, h2, qx2, qy2, kinds, levels, numbers, dt, blend, wet, inflow
+    worker,
+    workers,
+    active,
+    z,
+    exists,
+    n,
+    weirs,
+    h,
+    qx,
+    qy,
+    h2,
+    qx2,
+    qy2,
+    kinds,
+    levels,
+    numbers,
+    dt,
+    blend,
+    wet,
+    inflow,
 ):
     """The tiles of one worker, with scratch of its own."""
     s = np.zeros((PLANES, TILE[0] + 2 * RING, TILE[1] + 2 * RING))
     lines = np.zeros((LINES, TILE[1] + 2 * RING))
-    ground, water, later = (z, exists, n), (h, qx, qy), (h2, qx2, qy2)
+    ground, water, later = (z, exists, n, weirs), (h, qx, qy), (h2, qx2, qy2)
     across = (z.shape[1] + TILE[1] - 1) // TILE[1]
     for i in range(worker, len(active), workers):
         row, column = active[i] // across, active[i] % across
@@ -278,7 +328,7 @@ def _share(
 
 @nb.njit(parallel=True, cache=True, **OPTIONS)
 @no_type_check
-def stage(active, z, exists, n, h, qx, qy, h2, qx2, qy2, kinds, levels, numbers, dt, blend, wet, workers):
+def stage(active, z, exists, n, weirs, h, qx, qy, h2, qx2, qy2, kinds, levels, numbers, dt, blend, wet, workers):
     """One step of Euler of the tiles that are named, or the second one of Heun's method.
 
     Args:
@@ -286,6 +336,7 @@ def stage(active, z, exists, n, h, qx, qy, h2, qx2, qy2, kinds, levels, numbers,
         z: (h, w) bed, 0 where ``exists`` is False.
         exists: (h, w) bool.
         n: (h, w) or (1, w) Manning's n.
+        weirs: (h, w + 1) and (h + 1, w) bool of ``weirs.weir_faces``, or twice (1, 1) where there are none.
         h: (h, w) depth, and the momenta ``qx`` and ``qy``.
         qx: see there.
         qy: see there.
@@ -313,6 +364,7 @@ def stage(active, z, exists, n, h, qx, qy, h2, qx2, qy2, kinds, levels, numbers,
             z,
             exists,
             n,
+            weirs,
             h,
             qx,
             qy,

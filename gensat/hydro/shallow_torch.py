@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gensat.hydro.riemann import hllc
+from gensat.hydro.weirs import Weirs, weir_flux
 
 CLOSED, OPEN, STAGE = 0, 1, 2
 
@@ -35,12 +36,13 @@ class Scheme:
 
 @dataclass(frozen=True)
 class Ground:
-    """What does not change: arrays (h, w), 0 where ``exists`` is False; ``dx`` in metres."""
+    """What does not change: arrays (h, w), 0 where ``exists`` is False; ``dx`` in metres; ``weirs`` as of ``weirs.weir_faces``."""
 
     bed: Float[Tensor, "h w"]
     exists: Bool[Tensor, "h w"]
     manning: Float[Tensor, "h w"]
     dx: float
+    weirs: Weirs | None = None
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,10 @@ def euler(
     north, east, south, west = kinds
     level = levels.to(h).unbind(-1)
     # The order of a sweep's edges is low, high.
-    x, push_x = _sweep(h, ground.bed, u, v, ground.exists, scheme, ((west, level[3]), (east, level[1])))
+    across, down = (None, None) if ground.weirs is None else (ground.weirs[0], ground.weirs[1].mT)
+    x, push_x = _sweep(h, ground.bed, u, v, ground.exists, scheme, ((west, level[3]), (east, level[1])), across, step)
     ends = ((north, level[0]), (south, level[2]))
-    y, push_y = _sweep(h.mT, ground.bed.mT, v.mT, u.mT, ground.exists.mT, scheme, ends)
+    y, push_y = _sweep(h.mT, ground.bed.mT, v.mT, u.mT, ground.exists.mT, scheme, ends, down, step)
 
     leaving = step * (_leaving(x.water) + _leaving(y.water).mT)
     share = torch.where(leaving > h, h / torch.where(leaving > h, leaving, 1), 1)
@@ -177,7 +180,15 @@ def _differences(a: Tensor, exists: Tensor, mirrored: bool, edges: tuple) -> tup
 
 
 def _sweep(
-    h: Tensor, bed: Tensor, u: Tensor, v: Tensor, exists: Tensor, scheme: Scheme, edges: tuple
+    h: Tensor,
+    bed: Tensor,
+    u: Tensor,
+    v: Tensor,
+    exists: Tensor,
+    scheme: Scheme,
+    edges: tuple,
+    weirs: Tensor | None,
+    step: Tensor,
 ) -> tuple[Faces, Tensor]:
     """Fluxes along the last axis, and the bed's push on each cell (m3/s2)."""
     eta = h + bed
@@ -213,6 +224,16 @@ def _sweep(
     half = scheme.g / 2
     low = through + half * (h_l * h_l - over_l * over_l) + _thrust(h_l, u_l, sill - e_l, scheme.g)
     high = through + half * (h_r * h_r - over_r * over_r) + _thrust(h_r, -u_r, sill - e_r, scheme.g)
+    if weirs is not None:
+        crest = torch.maximum(bed[..., :-1], bed[..., 1:])
+        takes, passes = weir_flux(water[..., 1:-1], eta[..., :-1] - crest, eta[..., 1:] - crest, scheme.g, step)
+        takes, passes = (torch.nn.functional.pad(a, (1, 1)) for a in (takes, passes))
+        takes = takes & weirs
+        carried = passes * torch.where(passes > 0, u_l, u_r)
+        water = torch.where(takes, passes, water)
+        low = torch.where(takes, half * h_l * h_l + carried, low)
+        high = torch.where(takes, half * h_r * h_r + carried, high)
+        along = torch.where(takes, passes * torch.where(passes > 0, v_l, v_r), along)
     return Faces(water, low, high, along, u_l, u_r), push
 
 

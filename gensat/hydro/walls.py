@@ -41,7 +41,8 @@ def with_walls(
 
     Heights are above the ground of each cell, so that the crest follows the terrain; with ``crest`` they are elevations above the
     datum of the DEM. Where walls meet the higher one counts, and a cell that is higher than its wall stays as it is. Cells of a
-    line have an edge in common with the next one, so that neither 4 nor 8 neighbours lead through it.
+    line have an edge in common with the next one, so that neither 4 nor 8 neighbours lead through it. Over a crest water runs as
+    over a weir (:mod:`gensat.hydro.weirs`).
 
     Args:
         domain: where.
@@ -67,7 +68,8 @@ def with_walls(
     note += f" by {gained.min():.3g} to {gained.max():.3g} m" if len(gained) else ""
     if buried := int((touched & ~raised).sum()):
         note += f"; at {buried} cells the ground is as high"
-    return replace(domain, bed=bed, notes=(*domain.notes, *notes, *said, note))
+    walls = raised if domain.walls is None else domain.walls | raised
+    return replace(domain, bed=bed, walls=walls, notes=(*domain.notes, *notes, *said, note))
 
 
 def burn(lines: Sequence[shapely.Geometry], heights: Sequence[float], domain: Domain) -> Float[np.ndarray, "h w"]:
