@@ -8,9 +8,10 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import nn
 
 from ..conditioning.acquisition import SCALARS, AcquisitionEncoder
@@ -43,6 +44,24 @@ class ConditionedDenoiser(nn.Module):
         """Each part as a diffusers folder under ``folder``."""
         for name in ("unet", "place_encoder", "acquisition_encoder"):
             getattr(self, name).save_pretrained(folder / name)
+
+
+def scheduler_of(denoiser: str | Path, *, shift: float = 1.0) -> Any:
+    """The scheduler that a denoiser's folder was trained for: what it says, else flow matching with ``shift``."""
+    path = Path(denoiser) / "scheduler" / "scheduler_config.json"
+    if not path.is_file():
+        return FlowMatchEulerDiscreteScheduler(shift=shift)
+    config = json.loads(path.read_text(encoding="utf-8"))
+    kinds = {kind.__name__: kind for kind in (FlowMatchEulerDiscreteScheduler, DDIMScheduler)}
+    if config.get("_class_name") not in kinds:
+        raise InputError(f"{path} says {config.get('_class_name')}; it is one of {', '.join(kinds)}")
+    return kinds[config["_class_name"]].from_config(config)
+
+
+def save_scheduler(scheduler: Any, folder: Path) -> None:
+    """As ``scheduler_of`` reads it; nothing for plain flow matching, which is what a folder without one means."""
+    if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        scheduler.save_pretrained(folder / "scheduler")
 
 
 def build(recipe) -> ConditionedDenoiser:
@@ -120,14 +139,14 @@ def make_pipeline(
     controlnet: LayoutControlNet | None = None,
     *,
     licence: str,
-    shift: float = 1.0,
+    scheduler: Any = None,
 ) -> SatellitePipeline:
     """The default model of its parts, with the text encoder of its package."""
     text_encoder, tokenizer = load_minilm()
     return SatellitePipeline(
         vae=vae,
         unet=base.unet,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
+        scheduler=scheduler or FlowMatchEulerDiscreteScheduler(),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         place_encoder=base.place_encoder,
@@ -152,7 +171,7 @@ def main(arguments: list[str]) -> None:
     pipe = SatellitePipeline(
         vae=ConvAutoencoder.from_pretrained(parts["autoencoder"]),
         unet=base.unet,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=float(parts.get("shift", 1.0))),
+        scheduler=scheduler_of(parts["denoiser"], shift=float(parts.get("shift", 1.0))),
         place_encoder=base.place_encoder,
         acquisition_encoder=base.acquisition_encoder,
         controlnet=controlnet,

@@ -12,13 +12,13 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..models.controlnet import LayoutControlNet
-from .assemble import build
+from .assemble import build, scheduler_of
 from .card import Outcome, finished, write_card
 from .controls import cell_weights, class_weights, controls
 from .denoiser import load_bank, pictures
 from .feed import check_data
 from .latents import make_dropout, stacked, told, turn_each, turns
-from .objective import flow, loss
+from .objective import BatchObjective, loss
 from .recipe import program, start
 from .runner import Trainer
 
@@ -34,7 +34,8 @@ def train(recipe: DictConfig) -> Outcome:
     torch.manual_seed(recipe.seed)
     bank = load_bank(recipe)
     drop = make_dropout(recipe.dropout)
-    small = min(bank.by_size)
+    small, scheduler = min(bank.by_size), scheduler_of(recipe.denoiser)
+    objective = BatchObjective.of(scheduler)
     base = build({"init": recipe.denoiser}).eval().requires_grad_(False)
     if recipe.init:
         controlnet = LayoutControlNet.from_pretrained(recipe.init)
@@ -71,7 +72,7 @@ def train(recipe: DictConfig) -> Outcome:
         latents = turn_each(stacked(entries), ks)
         trust = torch.tensor([recipe.trust if e.layout_origin == "read" else 1.0 for e in entries])
         weight = cell_weights(image, weights, latents.shape[-1], trust)
-        return {"image": image, "weight": weight} | told(bank, entries, rng, drop, sensors) | flow(latents, rng)
+        return told(bank, entries, rng, drop, sensors) | objective(latents, rng) | {"image": image, "weight": weight}
 
     def error(model: LayoutControlNet, batch: dict[str, Any]) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -87,7 +88,7 @@ def train(recipe: DictConfig) -> Outcome:
         error,
         draw,
         on_save=lambda t: t.save_ema(t.out / "ema", save),
-        sample=pictures(recipe, base, bank, trainer.plain),
+        sample=pictures(recipe, base, bank, trainer.plain, scheduler=scheduler),
     )
     if trainer.main:
         write_card(

@@ -1,12 +1,13 @@
 """Train the denoiser with its place and acquisition encoders: ``python -m gensat.train.denoiser [RECIPE] key=value ...``.
 
-Flow matching (``objective.flow``). Latents are turned by symmetries of the square (``latents.turns``), which the autoencoder was trained to
+``objective`` says what it predicts, flow matching by default. Latents are turned by symmetries of the square (``latents.turns``), which the autoencoder was trained to
 follow.
 """
 
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,12 @@ from torch import Tensor
 from ..conditioning.text import load_minilm
 from ..diffusion.codec import Codec
 from ..models.autoencoder import ConvAutoencoder
-from .assemble import ConditionedDenoiser, build, make_pipeline
+from .assemble import ConditionedDenoiser, build, make_pipeline, save_scheduler
 from .cache import cached
 from .card import Outcome, finished, write_card
 from .feed import check_data, identity, samples
 from .latents import Bank, Entry, TextBank, encode_samples, make_dropout, stacked, told, turn_each, turns
-from .objective import flow, loss
+from .objective import BatchObjective, loss
 from .recipe import program, start
 from .runner import Trainer
 from .sheets import requests, sample_sheet
@@ -57,7 +58,7 @@ def train(recipe: DictConfig) -> Outcome:
     check_data(recipe.data)
     torch.manual_seed(recipe.seed)
     bank = load_bank(recipe)
-    drop = make_dropout(recipe.dropout)
+    drop, objective = make_dropout(recipe.dropout), BatchObjective(**recipe.objective)
     small = min(bank.by_size)
     trainer = Trainer(build(recipe), recipe)
     unet = torch.compile(trainer.plain.unet, dynamic=False) if recipe.compile else trainer.plain.unet
@@ -67,7 +68,7 @@ def train(recipe: DictConfig) -> Outcome:
         rng = np.random.default_rng([recipe.seed, step])
         entries = bank.batch(rng, small=3 * recipe.batch, large=recipe.batch, share=recipe.large, crops=recipe.crops)
         latents = turn_each(stacked(entries), turns(entries, int(rng.integers(8))))
-        return told(bank, entries, rng, drop, sensors) | flow(latents, rng)
+        return told(bank, entries, rng, drop, sensors) | objective(latents, rng)
 
     def error(model: ConditionedDenoiser, batch: dict[str, Any]) -> dict[str, Tensor]:
         vector = model.place_encoder(*batch["place"]) + model.acquisition_encoder(*batch["acquisition"])
@@ -76,18 +77,22 @@ def train(recipe: DictConfig) -> Outcome:
         value = loss(prediction, batch)
         return {"loss": value, "large" if x.shape[-1] > small else "small": value}
 
+    def save(model: ConditionedDenoiser, folder: Path) -> None:
+        model.save(folder)
+        save_scheduler(objective.scheduler, folder)
+
     trainer.run(
         error,
         draw,
-        on_save=lambda t: t.save_ema(t.out / "ema", lambda model, folder: model.save(folder)),
-        sample=pictures(recipe, trainer.plain, bank),
+        on_save=lambda t: t.save_ema(t.out / "ema", save),
+        sample=pictures(recipe, trainer.plain, bank, scheduler=objective.scheduler),
     )
     if trainer.main:
         write_card(
             trainer.out / "ema",
             trainer,
             title="Denoiser",
-            summary="A LatentDenoiser of gensat with its place and acquisition encoders, trained with flow matching.",
+            summary="A LatentDenoiser of gensat with its place and acquisition encoders.",
             licence="that of the training data",
             use="python -m gensat.train.assemble OUT autoencoder=DIR denoiser=THIS_FOLDER",
             data=bank.about(),
@@ -95,7 +100,9 @@ def train(recipe: DictConfig) -> Outcome:
     return finished(trainer, trainer.out / "ema")
 
 
-def pictures(recipe: DictConfig, base: ConditionedDenoiser, bank: Bank, controlnet: Any = None) -> Callable | None:
+def pictures(
+    recipe: DictConfig, base: ConditionedDenoiser, bank: Bank, controlnet: Any = None, *, scheduler: Any = None
+) -> Callable | None:
     """What makes a sample sheet, or None where the recipe wants none or the text encoder could not be carried here."""
     if not recipe.get("sample_every") or recipe.data.text_states:
         return None
@@ -106,7 +113,11 @@ def pictures(recipe: DictConfig, base: ConditionedDenoiser, bank: Bank, controln
     def picture() -> Any:
         if not pipe:
             vae = ConvAutoencoder.from_pretrained(recipe.autoencoder).eval()
-            pipe.append(make_pipeline("training", vae, base, controlnet, licence="").to(next(base.parameters()).device))
+            pipe.append(
+                make_pipeline("training", vae, base, controlnet, licence="", scheduler=scheduler).to(
+                    next(base.parameters()).device
+                )
+            )
             pipe[0].set_progress_bar_config(disable=True)
         return sample_sheet(pipe[0], calls, seed=recipe.seed)
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import InputError, ModelError
 
+TIMES = ("logit_normal", "uniform")
 KINDS = ("flow", "epsilon", "v_prediction", "sample")
 
 
@@ -103,12 +105,64 @@ def loss(prediction: Tensor, batch: dict[str, Any]) -> Float[Tensor, ""]:
     return (each * (_spread(weight) if weight.ndim == 1 else weight)).mean()
 
 
-def flow(latents: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+def flow(latents: Tensor, rng: np.random.Generator, *, time: str = "logit_normal") -> dict[str, Tensor]:
     """Noisy latents ``x``, time steps ``t`` (0..1000) and ``target`` of flow matching for a whole batch, all drawn from ``rng``."""
-    sigma = torch.from_numpy(1 / (1 + np.exp(-rng.standard_normal(len(latents), dtype=np.float32))))
+    sigma = torch.from_numpy(shares_of_noise(len(latents), rng, time))
     noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
     s = _spread(sigma)
     return {"x": (1 - s) * latents + s * noise, "t": 1000 * sigma, "target": noise - latents}
+
+
+def shares_of_noise(count: int, rng: np.random.Generator, time: str) -> Float[np.ndarray, " n"]:
+    """Times 0..1 in float32: ``logit_normal`` (Esser et al. 2024, section 3.1) or ``uniform``."""
+    if time == "logit_normal":
+        return 1 / (1 + np.exp(-rng.standard_normal(count, dtype=np.float32)))
+    return rng.random(count, dtype=np.float32)
+
+
+class BatchObjective:
+    """What a denoiser of ours is trained to predict, as the recipe's ``objective`` says: ``prediction``, ``time``, ``snr_gamma``.
+
+    ``scheduler`` is the one to sample with.
+
+    Raises InputError for a prediction or a distribution of times that there is not.
+    """
+
+    def __init__(self, *, prediction: str = "flow", time: str = "logit_normal", snr_gamma: float | None = None):
+        if time not in TIMES or prediction not in ("flow", "v_prediction"):
+            raise InputError(
+                f"objective: {prediction!r} with times {time!r}; use flow or v_prediction, and one of {', '.join(TIMES)}"
+            )
+        self.scheduler: Any = FlowMatchEulerDiscreteScheduler() if prediction == "flow" else velocity_scheduler()
+        self.time, self.diffusion = time, Objective(self.scheduler, snr_gamma=snr_gamma)
+
+    @classmethod
+    def of(cls, scheduler: Any) -> "BatchObjective":
+        """As a scheduler says, with the recipe's defaults."""
+        return cls(prediction=Objective(scheduler).kind)
+
+    def __call__(self, latents: Float[Tensor, "b c h w"], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Noisy latents ``x``, time steps ``t``, ``target`` and what else ``loss`` takes, all drawn from ``rng``."""
+        if self.diffusion.kind == "flow":
+            return flow(latents, rng, time=self.time)
+        times = np.minimum(
+            shares_of_noise(len(latents), rng, self.time) * self.diffusion.steps, self.diffusion.steps - 1
+        )
+        noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
+        return self.diffusion.noised(latents, noise, torch.from_numpy(times.astype(np.float32)))
+
+
+def velocity_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise levels with zero terminal SNR (Lin et al. 2024, sections 3.1 to 3.3), velocity prediction."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
 
 
 def _spread(value: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import InputError, ModelError
 from . import checkpoint
+from .averages import PowerAverages
 from .logs import Log, say
 from .optim import RATES, make_optimizers
 from .parts import PartDraw, Parts, part_seed, rows
@@ -64,6 +65,8 @@ class Trainer:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.ema = EMAModel(self.parameters, decay=recipe.ema, use_ema_warmup=True, power=0.75)
         self.ema.to(self.accelerator.device)
+        widths = recipe.get("averages")
+        self.averages = PowerAverages(self.plain, widths) if widths else None
         self.step, self.seconds, self.images = 0, 0.0, 0
         self._pending: dict[str, list[float]] = {}  # figures since the last line of the log
         self._whole, self._saved = True, -1  # not in the middle of an update; step of the last checkpoint
@@ -102,10 +105,14 @@ class Trainer:
                 raise ValueError("it holds other tensors")
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
+            if self.averages and not state.get("averages"):
+                raise ValueError("it was begun without averages")
         except (RuntimeError, ValueError, KeyError) as error:
             first = str(error).strip().splitlines()[0][:120]
             raise ModelError(f"{path} is of another model ({first}); choose another out=") from error
         self.ema.load_state_dict(state["ema"])
+        if self.averages:
+            self.averages.load_state_dict(state["averages"])
         self.ema.to(self.accelerator.device)
         if self.scaler is not None and state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
@@ -123,9 +130,12 @@ class Trainer:
     def save(self) -> None:
         """Write model, EMA, optimizers, scaler and position; see ``checkpoint.write``."""
         if self.main and self._saved != self.step:
+            if self.averages:
+                self.averages.write(self.out / "averages", self.step)
             state = {
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "ema": self.ema.state_dict(),
+                "averages": self.averages and self.averages.state_dict(),
                 "scaler": None if self.scaler is None else self.scaler.state_dict(),
                 "step": self.step,
                 "seconds": self.seconds,
@@ -289,6 +299,8 @@ class Trainer:
                 optimizer.step()
         if finite:
             self.ema.step(self.parameters)
+            if self.averages:
+                self.averages.step(self.step + 1)
         elif self.main:
             say(f"step {self.step}: gradient is not finite, step skipped")
         for optimizer in self.optimizers:

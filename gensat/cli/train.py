@@ -59,6 +59,7 @@ TRAININGS = (
     "autoencoder",
     "denoiser",
     "controlnet",
+    "compare",
     "finetune",
     "distill",
     "segmenter",

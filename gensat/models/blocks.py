@@ -94,17 +94,29 @@ class Attention(nn.Module):
         return self.to_out(attention(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
+class LocalMixing(nn.Module):
+    """A 3x3 convolution in the place of self-attention: what a convolutional U-Net has at this resolution."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b n w"], *, grid: tuple[int, int]) -> Float[Tensor, "b n w"]:
+        """Tokens of a ``grid`` (rows, columns) in row-major order."""
+        return F.silu(self.conv(x.transpose(1, 2).unflatten(2, grid))).flatten(2).transpose(1, 2)
+
+
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention to text (optional) and a perceptron, modulated by one shared time vector plus a learned table.
+    """Self-attention (or ``mixer="convolution"``), cross-attention to text (optional) and a perceptron, modulated by one shared time vector plus a learned table.
 
     The modulation is "adaLN-single" of PixArt-alpha (Chen et al. 2023, section 2.3).
     """
 
-    def __init__(self, width: int, heads: int, *, mlp_ratio: float, cross: bool):
+    def __init__(self, width: int, heads: int, *, mlp_ratio: float, cross: bool, mixer: str = "attention"):
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.norm1 = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
-        self.attn1 = Attention(width, heads)
+        self.attn1 = LocalMixing(width) if mixer == "convolution" else Attention(width, heads)
         self.attn2 = Attention(width, heads, cross=True) if cross else None
         self.norm2 = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))

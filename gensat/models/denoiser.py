@@ -16,6 +16,9 @@ from gensat.errors import InputError
 from gensat.models.autoencoder import PixelNorm, zeroed
 from gensat.models.blocks import TimeConvBlock, TimeEmbedding, TransformerBlock
 
+MIXERS = ("attention", "convolution")
+"""What lets the cells of the middle speak to each other: all to all, or neighbours (a convolutional U-Net)."""
+
 
 @dataclass
 class DenoiserOutput:
@@ -49,8 +52,11 @@ class LatentDenoiser(ModelMixin, ConfigMixin, PeftAdapterMixin):
         vector_dim: int = 256,
         num_classes: int = 0,
         sample_size: int = 32,
+        mixer: str = "attention",
     ):
         super().__init__()
+        if mixer not in MIXERS:
+            raise InputError(f"mixer is {mixer!r}; use one of {', '.join(MIXERS)}")
         self.time = TimeEmbedding(vector_dim)
         self.label = nn.Embedding(num_classes, vector_dim) if num_classes else None
         self.modulation = nn.Linear(vector_dim, 6 * width)
@@ -59,7 +65,7 @@ class LatentDenoiser(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.down = nn.ModuleList(TimeConvBlock(conv_width, vector_dim) for _ in range(conv_blocks))
         self.to_tokens = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * conv_width, width, 1))
         self.blocks = nn.ModuleList(
-            TransformerBlock(width, heads, mlp_ratio=mlp_ratio, cross=True) for _ in range(depth)
+            TransformerBlock(width, heads, mlp_ratio=mlp_ratio, cross=True, mixer=mixer) for _ in range(depth)
         )
         self.from_tokens = nn.Sequential(PixelNorm(width), nn.Conv2d(width, 4 * conv_width, 1), nn.PixelShuffle(2))
         self.merge = nn.Conv2d(2 * conv_width, conv_width, 1)
