@@ -11,19 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import rasterio.crs
 from affine import Affine
 from jaxtyping import Float
 from pyproj import CRS
 from rasterio.enums import Resampling
 from rasterio.fill import fillnodata
-from rasterio.warp import reproject
 from scipy.ndimage import distance_transform_edt
 
 from gensat.errors import InputError
 from gensat.geo.canvas import Canvas
 from gensat.geo.crs import crs_name, lonlat_bounds
 from gensat.geo.raster import open_image
+from gensat.geo.warp import warped
 from gensat.types import GeoImage
 
 UNITS = {
@@ -162,18 +161,8 @@ class HeightMap:
         if source.crs == canvas.crs and _aligned(source, canvas):
             heights = _cut(source, canvas)
         else:
-            heights = np.full((canvas.height, canvas.width), np.nan, dtype=np.float32)
-            reproject(
-                source.heights,
-                heights,
-                src_transform=source.transform,
-                src_crs=_rasterio(source.crs),
-                src_nodata=np.nan,
-                dst_transform=canvas.transform,
-                dst_crs=_rasterio(canvas.crs),
-                dst_nodata=np.nan,
-                resampling=Resampling.nearest if nearest else Resampling.bilinear,
-            )
+            way = Resampling.nearest if nearest else Resampling.bilinear
+            heights = warped(source.heights, source.transform, source.crs, canvas, way)
             step = abs(source.transform.a)
             how = "laid cell by cell" if nearest else "resampled"
             notes.append(f"{name} were {how} from {crs_name(source.crs)}, {step:.6g} {_unit_of(source.crs)} a cell")
@@ -233,10 +222,6 @@ def _cut(source: HeightMap, canvas: Canvas) -> np.ndarray:
     if r1 > r0 and c1 > c0:
         target[r0 - row : r1 - row, c0 - column : c1 - column] = source.heights[r0:r1, c0:c1]
     return target
-
-
-def _rasterio(crs: CRS) -> rasterio.crs.CRS:
-    return rasterio.crs.CRS.from_wkt(crs.to_wkt())
 
 
 def _unit_of(crs: CRS) -> str:

@@ -6,17 +6,16 @@ import os
 from pathlib import Path
 
 import numpy as np
-import rasterio.crs
 from jaxtyping import Bool, Float
 from rasterio.enums import Resampling
 from rasterio.features import rasterize
-from rasterio.warp import reproject
 
 from gensat.errors import InputError
 from gensat.geo import vectors
 from gensat.geo.canvas import Canvas
 from gensat.geo.crs import lonlat_bounds
 from gensat.geo.raster import open_image, require_file
+from gensat.geo.warp import warped
 from gensat.types import GeoImage
 
 
@@ -64,18 +63,7 @@ def _on_canvas(image: GeoImage, values: np.ndarray, canvas: Canvas, how: Resampl
                 "common; give one of the same size, or both with a CRS"
             )
         return values
-    made = np.full((canvas.height, canvas.width), np.nan, np.float32)
-    reproject(
-        values,
-        made,
-        src_transform=image.transform,
-        src_crs=rasterio.crs.CRS.from_wkt(image.crs.to_wkt()),
-        src_nodata=np.nan,
-        dst_transform=canvas.transform,
-        dst_crs=rasterio.crs.CRS.from_wkt(canvas.crs.to_wkt()),
-        dst_nodata=np.nan,
-        resampling=how,
-    )
+    made = warped(values, image.transform, image.crs, canvas, how)
     if not np.isfinite(made).any():
         raise vectors.no_overlap(name, lonlat_bounds(image.crs, image.transform, *values.shape), canvas)
     return made

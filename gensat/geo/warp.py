@@ -1,9 +1,12 @@
-"""Images that lie on no metric grid (degrees, feet, oblong pixels) brought onto one."""
+"""Values brought onto the pixels of a canvas, and images that lie on no metric grid (degrees, feet, oblong pixels) onto one."""
 
 from __future__ import annotations
 
 import numpy as np
 import rasterio.crs
+from affine import Affine
+from jaxtyping import Float
+from pyproj import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
@@ -11,6 +14,35 @@ from gensat.errors import InputError
 from gensat.geo.canvas import Canvas
 from gensat.geo.crs import crs_name, lonlat_bounds
 from gensat.types import GeoImage
+
+
+def warped(
+    values: Float[np.ndarray, "*bands r c"], transform: Affine, crs: CRS, canvas: Canvas, how: Resampling
+) -> Float[np.ndarray, "*bands h w"]:
+    """Values on the pixels of a canvas with a CRS, float32; NaN is left out, and stands where they say nothing.
+
+    Args:
+        values: (\\*bands, rows, columns), north up.
+        transform: from their pixel corners to ``crs``.
+        crs: theirs.
+        canvas: where to.
+        how: to resample.
+    """
+    assert canvas.crs is not None
+    made = np.full((*values.shape[:-2], canvas.height, canvas.width), np.nan, np.float32)
+    here, there = (rasterio.crs.CRS.from_wkt(one.to_wkt()) for one in (crs, canvas.crs))
+    reproject(
+        values,
+        made,
+        src_transform=transform,
+        src_crs=here,
+        src_nodata=np.nan,
+        dst_transform=canvas.transform,
+        dst_crs=there,
+        dst_nodata=np.nan,
+        resampling=how,
+    )
+    return made
 
 
 def on_metric_grid(image: GeoImage) -> tuple[GeoImage, str | None]:
@@ -36,24 +68,12 @@ def on_metric_grid(image: GeoImage) -> tuple[GeoImage, str | None]:
             f"{crs_name(image.crs)} is not defined where the image lies; warp it to a UTM zone with gdalwarp"
         )
     canvas = Canvas.from_bbox(bounds, gsd)
-    assert canvas.crs is not None
     values = np.moveaxis(image.array.astype(np.float32), 2, 0)
     if image.valid is not None:
         values = np.where(image.valid, values, np.float32(np.nan))
-    warped = np.full((len(values), canvas.height, canvas.width), np.nan, np.float32)
-    reproject(
-        values,
-        warped,
-        src_transform=image.transform,
-        src_crs=rasterio.crs.CRS.from_wkt(image.crs.to_wkt()),
-        src_nodata=np.nan,
-        dst_transform=canvas.transform,
-        dst_crs=rasterio.crs.CRS.from_wkt(canvas.crs.to_wkt()),
-        dst_nodata=np.nan,
-        resampling=Resampling.cubic,
-    )
-    known = np.asarray(np.isfinite(warped).all(axis=0))
-    pixels = np.moveaxis(np.where(known, warped, 0), 0, 2)
+    laid = warped(values, image.transform, image.crs, canvas, Resampling.cubic)
+    known = np.asarray(np.isfinite(laid).all(axis=0))
+    pixels = np.moveaxis(np.where(known, laid, 0), 0, 2)
     if image.array.dtype.kind == "u":
         pixels = np.round(pixels).clip(0, np.iinfo(image.array.dtype).max)
     made = canvas.image(

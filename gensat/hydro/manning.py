@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Float
 from rasterio.enums import Resampling
 from rasterio.features import rasterize
-from rasterio.warp import reproject
 
 from gensat.errors import InputError
 from gensat.geo import vectors
@@ -37,6 +36,7 @@ from gensat.geo.classes import (
 from gensat.geo.layout import load_layout
 from gensat.geo.legend import Legend
 from gensat.geo.raster import open_image, require_file
+from gensat.geo.warp import warped
 from gensat.types import GeoImage
 
 DEFAULT = 0.035
@@ -173,29 +173,17 @@ def _of_values(image: GeoImage, canvas: Canvas, name: str, background: float | i
     """Floating values as they are: the nearest, or their mean where the canvas is coarser."""
     values = image.physical()[:, :, 0]
     check_manning(values[np.isfinite(values)], f"Manning's n of {name}")
-    n = np.full((canvas.height, canvas.width), np.nan, np.float32)
     if image.crs is None or image.transform is None or canvas.crs is None:
-        if values.shape != n.shape:
+        if values.shape != (canvas.height, canvas.width):
             raise InputError(
                 f"{name} of {values.shape[1]} x {values.shape[0]} cells has no place in common with the DEM of "
                 f"{canvas.width} x {canvas.height}; give the same size, or both with a CRS"
             )
         n = values
     else:
-        import rasterio.crs
-
         coarser = (canvas.ground_gsd or 1.0) / (image.gsd or 1.0) > 1.5
-        reproject(
-            values,
-            n,
-            src_transform=image.transform,
-            src_crs=rasterio.crs.CRS.from_wkt(image.crs.to_wkt()),
-            src_nodata=np.nan,
-            dst_transform=canvas.transform,
-            dst_crs=rasterio.crs.CRS.from_wkt(canvas.crs.to_wkt()),
-            dst_nodata=np.nan,
-            resampling=Resampling.average if coarser else Resampling.nearest,
-        )
+        how = Resampling.average if coarser else Resampling.nearest
+        n = warped(values, image.transform, image.crs, canvas, how)
     known = np.isfinite(n)
     if not known.any():
         raise InputError(f"{name} does not overlap the DEM; give the roughness of the place")

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import rasterio.crs
 from affine import Affine
 from pyproj import CRS
 from rasterio.enums import Resampling
-from rasterio.warp import reproject
 from scipy.ndimage import label
 
 from gensat.errors import InputError
 from gensat.geo.canvas import Canvas
 from gensat.geo.crs import crs_name, ground_sampling_distance, lonlat_bounds, parse_crs, shifted
+from gensat.geo.warp import warped
 from gensat.types import GeoImage
 
 LOWEST, HIGHEST = -500.0, 9000.0
@@ -72,24 +71,15 @@ def on_metres(
     else:
         canvas = Canvas.from_bbox(bounds, gsd or step, crs=target)
     assert canvas.crs is not None
-    warped = np.full((canvas.height, canvas.width), np.nan, np.float32)
     coarser = (gsd or step) / step > _COARSER
-    reproject(
-        values.astype(np.float32),
-        warped,
-        src_transform=transform,
-        src_crs=rasterio.crs.CRS.from_wkt(crs.to_wkt()),
-        src_nodata=np.nan,
-        dst_transform=canvas.transform,
-        dst_crs=rasterio.crs.CRS.from_wkt(canvas.crs.to_wkt()),
-        dst_nodata=np.nan,
-        resampling=Resampling.average if coarser else Resampling.bilinear,
+    laid = warped(
+        values.astype(np.float32), transform, crs, canvas, Resampling.average if coarser else Resampling.bilinear
     )
-    known = np.isfinite(warped)
+    known = np.isfinite(laid)
     if not known.any():
         raise InputError(f"{name} does not lie where {crs_name(canvas.crs)} is used; leave the CRS out")
     rows_known, columns_known = np.flatnonzero(known.any(1)), np.flatnonzero(known.any(0))
     r0, c0 = int(rows_known[0]), int(columns_known[0])
-    cut = warped[r0 : int(rows_known[-1]) + 1, c0 : int(columns_known[-1]) + 1]
+    cut = laid[r0 : int(rows_known[-1]) + 1, c0 : int(columns_known[-1]) + 1]
     note = f"{name} was warped from {crs_name(crs)} to {crs_name(canvas.crs)}, square cells of {gsd or step:.6g} m on the ground"
     return cut, canvas.crs, shifted(canvas.transform, r0, c0), note

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import rasterio.crs
 from jaxtyping import Bool, Float
 from rasterio.enums import Resampling
-from rasterio.warp import reproject
 
 from gensat.errors import InputError
 from gensat.geo.canvas import Canvas
 from gensat.geo.crs import lonlat_bounds
+from gensat.geo.warp import warped
 from gensat.types import GeoImage
 
 
@@ -49,23 +48,7 @@ def depth_on(
         return values, known & (values > 0)
     if depth.crs is None or depth.transform is None:
         raise InputError(f"{name} has no CRS; give a GeoTIFF with one, or an image without one and the same size")
-
-    def warped(cells: np.ndarray, how: Resampling) -> np.ndarray:
-        made = np.full((canvas.height, canvas.width), np.nan, np.float32)
-        reproject(
-            cells,
-            made,
-            src_transform=depth.transform,
-            src_crs=_rasterio(depth.crs),
-            src_nodata=np.nan,
-            dst_transform=canvas.transform,
-            dst_crs=_rasterio(canvas.crs),
-            dst_nodata=np.nan,
-            resampling=how,
-        )
-        return made
-
-    nearest = warped(values, Resampling.nearest)
+    nearest = warped(values, depth.transform, depth.crs, canvas, Resampling.nearest)
     inside = np.isfinite(nearest)
     if not inside.any():
         theirs = lonlat_bounds(depth.crs, depth.transform, *values.shape)
@@ -75,13 +58,10 @@ def depth_on(
         )
     wet = inside & (nearest > 0)
     # GDAL leaves cells of nodata out of a bilinear mean and scales the other weights up: dry cells are made such cells.
-    smooth = warped(np.where(values > 0, values, np.float32(np.nan)), Resampling.bilinear)
+    deep = np.where(values > 0, values, np.float32(np.nan))
+    smooth = warped(deep, depth.transform, depth.crs, canvas, Resampling.bilinear)
     laid = np.where(wet, np.where(np.isfinite(smooth), smooth, nearest), np.float32(0))
     return np.where(inside, laid, np.float32(np.nan)), wet
-
-
-def _rasterio(crs: object) -> rasterio.crs.CRS:
-    return rasterio.crs.CRS.from_wkt(crs.to_wkt())  # type: ignore[attr-defined]
 
 
 def _box(bounds: tuple[float, float, float, float]) -> str:
