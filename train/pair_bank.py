@@ -118,7 +118,8 @@ def tensors(
 
     hand = torch.tensor([[-1.0 if flip else 1.0, 1.0, 1.0] for flip in flips])[:, None, None]
     buffers = {name: stack([p.buffers[name] for p in pairs]) for name in pairs[0].buffers}
-    buffers["normals"] = buffers["normals"] * hand
+    buffers["rgb"] = buffers["rgb"].float() / 255
+    buffers["normals"] = buffers["normals"].float() / 127 * hand
     rays = stack([p.rays for p in pairs]).float() * hand
     guide = encode_gbuffers(buffers, rays, torch.zeros(len(pairs), 1, 1, 3) if origins is None else origins)
     target = stack([p.target for p in pairs]).permute(0, 3, 1, 2).float() / 127.5 - 1

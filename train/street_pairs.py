@@ -7,7 +7,7 @@ shards of one street each; which street stands in shard ``i`` is a function of t
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ BUFFERS = ("rgb", "distance", "normals", "classes", "kind", "seen")
 
 @dataclass(frozen=True)
 class Pair:
-    """One tile: ``target`` (s, s, 3) uint8, ``buffers`` as encode_gbuffers takes them, ``rays`` (s, s, 3), and words for it."""
+    """One tile: ``target`` (s, s, 3) uint8, ``buffers`` as ``compact`` makes them, ``rays`` (s, s, 3) float16, and words for it."""
 
     target: np.ndarray
     buffers: dict[str, np.ndarray]
@@ -106,7 +106,7 @@ def raw_light(street: Street, *, facades: bool) -> SceneLight:
 
 
 def _tiles(raw: View, answer: View, camera: AnyCamera, words: str, name: str, side: int) -> Iterator[Pair]:
-    every = raw.buffers()
+    every = compact(raw.buffers())
     rays = camera.rays().directions.numpy().astype(np.float16)
     target = answer.image().array
     for left in range(0, target.shape[1], side):
@@ -114,33 +114,32 @@ def _tiles(raw: View, answer: View, camera: AnyCamera, words: str, name: str, si
         yield Pair(target[:, part], {n: every[n][:, part] for n in BUFFERS}, rays[:, part], words, name)
 
 
-def write_shard(path: Path, pairs: Sequence[Pair]) -> None:
-    """One file of tiles, written beside and renamed: 8-bit pictures and normals, 16-bit distances and rays."""
-
-    def stack(name: str) -> np.ndarray:
-        return np.stack([p.buffers[name] for p in pairs])
-
-    tensors = {
-        "target": np.stack([p.target for p in pairs]),
-        "rays": np.stack([p.rays for p in pairs]),
-        "rgb": (stack("rgb").clip(0, 1) * 255).round().astype(np.uint8),
-        "distance": np.where(np.isfinite(stack("distance")), stack("distance").clip(0, 6e4), np.inf).astype(np.float16),
-        "normals": (stack("normals") * 127).round().astype(np.int8),
-        **{name: stack(name).astype(np.uint8) for name in ("classes", "kind", "seen")},
+def compact(buffers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Buffers of a view in fewer bytes: ``rgb`` uint8 of 255, ``normals`` int8 of 127, ``distance`` float16, the others uint8."""
+    distance = buffers["distance"]
+    return {
+        "rgb": (buffers["rgb"].clip(0, 1) * 255).round().astype(np.uint8),
+        "distance": np.where(np.isfinite(distance), distance.clip(0, 6e4), np.inf).astype(np.float16),
+        "normals": (buffers["normals"] * 127).round().astype(np.int8),
+        **{name: buffers[name].astype(np.uint8) for name in ("classes", "kind", "seen")},
     }
+
+
+def write_shard(path: Path, pairs: Sequence[Pair]) -> None:
+    """One file of tiles, written beside and renamed."""
+    tensors = {name: np.stack([p.buffers[name] for p in pairs]) for name in BUFFERS}
+    tensors |= {"target": np.stack([p.target for p in pairs]), "rays": np.stack([p.rays for p in pairs])}
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     about = json.dumps([[p.caption, p.street_type] for p in pairs])
-    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, fresh, {"about": about})
+    save_file(tensors, fresh, {"about": about})
     fresh.rename(path)
 
 
 def read_shard(path: Path) -> list[Pair]:
-    """Inverse of ``write_shard``; pictures and normals as floats again."""
+    """Inverse of ``write_shard``."""
     with safe_open(path, "np") as file:
         about = json.loads(file.metadata()["about"])
         t = {name: file.get_tensor(name) for name in ("target", "rays", *BUFFERS)}
-    t["rgb"] = t["rgb"].astype(np.float32) / 255
-    t["normals"] = t["normals"].astype(np.float32) / 127
     return [
         Pair(t["target"][i], {n: t[n][i] for n in BUFFERS}, t["rays"][i], *about[i]) for i in range(len(t["target"]))
     ]
