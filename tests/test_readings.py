@@ -21,7 +21,7 @@ from gensat.train.pack import captions_of
 from gensat.train.readings import Readings, write_json, write_layouts
 from gensat.train.recipe import load_recipe
 from gensat.train.sources import Sample
-from gensat.train.sure_layouts import ALLOWED, LayoutReader, choose, kind, precision_rows, sure
+from gensat.train.sure_layouts import ALLOWED, LayoutReader, choose, kind, long_roads, precision_rows, sure
 from gensat.types import Acquisition, Place
 
 CLASSES = (OTHER_GROUND, BUILDING, ROAD, WATER, WOODLAND)
@@ -63,11 +63,22 @@ def test_only_what_reaches_its_bar_and_is_believed_is_said():
     assert (sure(half, CLASSES, bars) == np.repeat([BUILDING, WATER], 4)).all()
 
 
+def test_a_short_road_is_none():
+    plan = np.full((64, 64), BUILDING, np.uint8)
+    plan[10:14] = ROAD  # 64 pixels long
+    plan[30:40, 5:15] = ROAD  # 10 pixels
+    kept = long_roads(plan, 0.5)
+    assert (kept[10:14] == ROAD).all() and (kept[30:40, 5:15] == UNKNOWN).all()
+    assert ((kept == BUILDING) == (plan == BUILDING)).all()
+    assert np.array_equal(long_roads(plan, 2.0), plan) and np.array_equal(long_roads(plan, None), plan)
+    assert not (long_roads(plan, 0.3) == ROAD).any()
+
+
 def test_what_a_picture_is_known_to_show_decides_what_is_believed():
     assert kind(sample("a.pre.mosaic")) == "houston pre" and kind(sample("a.post")) == "houston post"
     assert kind(sample("x", "ucmerced", klass="runway")) == "runway"
     assert not ALLOWED.get("runway") and not ALLOWED.get("sentinel2")
-    assert BUILDING not in ALLOWED["agricultural"] and OTHER_GROUND not in ALLOWED["houston post"]
+    assert BUILDING not in ALLOWED["agricultural"] and not {OTHER_GROUND, WATER} & ALLOWED["houston post"]
     assert all(codes <= set(CLASSES) for codes in ALLOWED.values())
 
 
@@ -228,6 +239,15 @@ def test_words_are_only_asked_of_what_has_none_and_only_believed_ones_are_said(n
     with torch.no_grad():
         probe.linear.bias.copy_(torch.tensor([0.0, 5.0]))
     assert reader.read(samples) == {}, "rivers are not believed"
+
+
+def test_one_in_every_few_is_drawn_at_random_and_the_same_each_time():
+    samples = [sample(f"{i}.{'post' if i % 2 else 'pre'}") for i in range(400)]
+    drawn = read.some(samples, 8)
+    assert len(drawn) == 50 and [s.key for s in read.some(samples, 8)] == [s.key for s in drawn]
+    assert 10 < sum(".post" in s.key for s in drawn) < 40
+    assert [int(s.key.split(".")[0]) for s in drawn] == sorted(int(s.key.split(".")[0]) for s in drawn)
+    assert [s.key for s in read.some(samples, 1)] == [s.key for s in samples]
 
 
 @pytest.mark.parametrize(

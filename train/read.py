@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> None:
 
 
 def read(folder: Path, *, root: str | None, sources: Sequence[str], every: int = 1, sheet: int = 48) -> Readings:
-    """Calibrate on held-out samples, then read each ``every``-th training sample of the sources.
+    """Calibrate on held-out samples, then read one in ``every`` training samples of the sources.
 
     Sources that the folder has already, read by the same networks and rules as often, are left as they are.
     """
@@ -95,8 +95,8 @@ def read(folder: Path, *, root: str | None, sources: Sequence[str], every: int =
     table += ["", *sure_words.calibrate(word_reader, root)]
     print("\n".join(table), flush=True)
     for source in todo:
-        samples = load_samples(root, "train", sources=[source], mosaics=True)[::every]
-        samples = [s for s in samples if s.layout is None]
+        samples = [s for s in load_samples(root, "train", sources=[source], mosaics=True) if s.layout is None]
+        samples = some(samples, every)
         maps = list(layout_reader.read(samples))
         write_layouts(folder, source, samples, maps)
         undescribed = [s for s in samples if s.klass is None]
@@ -108,6 +108,12 @@ def read(folder: Path, *, root: str | None, sources: Sequence[str], every: int =
         print(f"{source}: {json.dumps(counts[source])}", flush=True)
         pictures(folder, source, samples, maps, words[source], count=sheet)
     return Readings(folder)
+
+
+def some(samples: Sequence[Sample], every: int) -> list[Sample]:
+    """One in ``every``, drawn with a fixed seed, in their order: images before and after the storm take turns, which a stride would follow."""
+    drawn = np.random.default_rng(0).permutation(len(samples))[: -(-len(samples) // every)]
+    return [samples[i] for i in sorted(drawn.tolist())]
 
 
 def pictures(

@@ -2,7 +2,7 @@
 
 A pixel is said where the mean probability of the four quarter turns reaches its class's threshold. ``calibrate`` takes the thresholds from
 held-out images with maps. What was never mapped is another matter: on crop rows, runways and tennis courts the segmenter is sure and wrong.
-``ALLOWED`` says which classes are believed where it is known what a picture shows.
+``ALLOWED`` says which classes are believed where it is known what a picture shows, and roads are long (``LONG``): a short one is a roof.
 """
 
 import json
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from scipy.ndimage import find_objects, label
 from torch import Tensor
 
 from ..geo.legend import BUILDING, CLASSES, OTHER_GROUND, ROAD, UNKNOWN, WATER, WOODLAND
@@ -26,11 +27,14 @@ GRID = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 WANTED, LEAST, FLOOR = 0.95, 0.85, 0.8
 """Precision that is aimed at; what a class must reach to be said at all; the lowest threshold, as other places are harder."""
 
+LONG = 20.0
+"""Metres from one end to the other of what may be called a road."""
+
 _ENOUGH = 1000  # pixels of a class in a source, from which its precision says something
 _RESIDENTIAL = frozenset({OTHER_GROUND, BUILDING, ROAD, WOODLAND})
 ALLOWED: dict[str, frozenset[int]] = {
-    "houston pre": _RESIDENTIAL | {WATER},
-    "houston post": frozenset({BUILDING, WATER, WOODLAND}),  # brown water is taken for ground and roads
+    "houston pre": _RESIDENTIAL,  # dark roofs and shadows are taken for water
+    "houston post": frozenset({BUILDING, WOODLAND}),  # brown water for ground and roads, trees and roofs for water
     "agricultural": frozenset({WOODLAND}),
     "baseballdiamond": frozenset({OTHER_GROUND, WOODLAND}),
     "beach": frozenset({WATER}),
@@ -99,7 +103,7 @@ class LayoutReader:
                 for sample, probability in zip(group, read, strict=True):
                     allowed = ALLOWED.get(kind(sample), frozenset())
                     bars = {c: bar for c, bar in self.thresholds.items() if c in allowed}
-                    yield sure(probability, self.segmenter.classes, bars)
+                    yield long_roads(sure(probability, self.segmenter.classes, bars), sample.acquisition.gsd)
 
 
 def sure(
@@ -110,6 +114,18 @@ def sure(
     bar = np.full(256, np.inf)
     bar[list(bars)] = list(bars.values())
     return np.where(probability.max(0) >= bar[codes], codes, np.uint8(UNKNOWN))
+
+
+def long_roads(layout: UInt8[np.ndarray, "h w"], gsd: float | None) -> UInt8[np.ndarray, "h w"]:
+    """The map without patches of road that are shorter than ``LONG`` (the longer side of their box, at ``gsd`` metres a pixel)."""
+    if gsd is None:
+        return layout
+    patches, _ = label(layout == ROAD)
+    out = layout.copy()
+    for number, box in enumerate(find_objects(patches), 1):
+        if max(side.stop - side.start for side in box) * gsd < LONG:
+            out[box][patches[box] == number] = UNKNOWN
+    return out
 
 
 def precision_rows(
@@ -166,4 +182,4 @@ def calibrate(reader: LayoutReader, heldout: Sequence[Sample]) -> list[Row]:
 
 def rules() -> str:
     """What beside the weights decides what is said, for a fingerprint."""
-    return json.dumps([GRID, WANTED, LEAST, FLOOR, {k: sorted(v) for k, v in ALLOWED.items()}])
+    return json.dumps([GRID, WANTED, LEAST, FLOOR, LONG, {k: sorted(v) for k, v in ALLOWED.items()}])
