@@ -14,6 +14,7 @@ from shards_stand_in import write_shard
 from gensat.cli import run
 from gensat.cli.train import TRAININGS
 from gensat.train import logs
+from gensat.train.chain import FLAGS
 from gensat.train.recipe import load_recipe, recipes
 
 
@@ -117,7 +118,6 @@ def test_the_recipes_and_keys_that_the_documentation_names_are_there():
     assert len(found) >= 4
     for name, values in found:
         load_recipe(name, [v for v in values.split() if not v.startswith("-")])
-    for keys in re.findall(r"`([a-z_.]+)=[\w.]*`", text):
-        assert any(OmegaConf.select(load_recipe(name), keys, default="no") != "no" for name in ("lora", "distill")), (
-            keys
-        )
+    known = [load_recipe(name) for name in ("lora", "distill", "denoiser", "controlnet")]
+    for key in re.findall(r"`([a-z_.]+)=[\w.]*`", text):
+        assert key in FLAGS or any(OmegaConf.select(one, key, default="no") != "no" for one in known), key

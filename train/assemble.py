@@ -1,11 +1,11 @@
 """Put trained parts together as a model folder: ``python -m gensat.train.assemble OUT autoencoder=DIR denoiser=DIR controlnet=DIR``.
 
-Weights are stored in float16; the text encoder is left out and read from its package when the model is loaded.
+Weights are stored in float16; the text encoder is left out and read from its package when the model is loaded. ``open=1`` states the licence of
+the public-domain and CC BY part; ``vae_of=NAME`` leaves the autoencoder out where it is that of the shipped model NAME, from which it is taken then.
 """
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,16 @@ from torch import nn
 from ..conditioning.acquisition import SCALARS, AcquisitionEncoder
 from ..conditioning.place import SirenPlaceEncoder
 from ..conditioning.text import load_minilm
-from ..errors import InputError
+from ..errors import InputError, ModelError
+from ..hub.resolve import model_folder
 from ..hub.spec import Defaults, ModelSpec, Signal, Value
+from ..hub.weights import load_component
 from ..models.autoencoder import ConvAutoencoder
 from ..models.controlnet import LayoutControlNet
 from ..models.denoiser import LatentDenoiser
 from ..pipelines.base import ConditionedPipeline
 from ..pipelines.satellite import SatellitePipeline
+from .recipe import program
 
 NON_COMMERCIAL_LICENCE = "CC BY-NC-SA 4.0"
 OPEN_LICENCE = "CC BY-SA 4.0"
@@ -156,11 +159,18 @@ def make_pipeline(
     )
 
 
+def require_same(vae: ConvAutoencoder, theirs: ConvAutoencoder, owner: str) -> None:
+    """Raise ModelError where an autoencoder is not, in float16, that of the model ``owner``."""
+    ours, other = ({k: v.half() for k, v in net.state_dict().items()} for net in (vae, theirs))
+    if ours.keys() != other.keys() or any(not torch.equal(ours[k], other[k]) for k in ours):
+        raise ModelError(f"this autoencoder is not that of {owner}; ship {owner} with it first, or leave vae_of= out")
+
+
 def main(arguments: list[str]) -> None:
     """Read the parts, check that they fit by making one small image, write the folder (its README.md and LICENSE stay as they are)."""
     if len(arguments) < 3:
         raise InputError(
-            "give OUT autoencoder=DIR denoiser=DIR [controlnet=DIR] [open=1]; see the module's first lines"
+            "give OUT autoencoder=DIR denoiser=DIR [controlnet=DIR] [open=1] [vae_of=NAME]; see the module's first lines"
         )
     out, parts = Path(arguments[0]), dict(a.split("=", 1) for a in arguments[1:])
     base = build({"init": parts["denoiser"]})
@@ -168,21 +178,25 @@ def main(arguments: list[str]) -> None:
         LayoutControlNet.from_pretrained(parts["controlnet"], subfolder="controlnet") if "controlnet" in parts else None
     )
     licence = OPEN_LICENCE if parts.get("open") else NON_COMMERCIAL_LICENCE
+    vae = ConvAutoencoder.from_pretrained(parts["autoencoder"])
+    owner = parts.get("vae_of")
+    if owner:
+        require_same(vae, load_component(model_folder(owner), "vae"), owner)
+    spec = small_spec(out.name, licence=licence, controlnet=controlnet is not None)
     pipe = SatellitePipeline(
-        vae=ConvAutoencoder.from_pretrained(parts["autoencoder"]),
+        vae=vae,
         unet=base.unet,
         scheduler=scheduler_of(parts["denoiser"], shift=float(parts.get("shift", 1.0))),
         place_encoder=base.place_encoder,
         acquisition_encoder=base.acquisition_encoder,
         controlnet=controlnet,
-        spec=small_spec(out.name, licence=licence, controlnet=controlnet is not None),
+        spec=replace(spec, shared={"vae": owner} if owner else {}),
     )
     pipe.set_progress_bar_config(disable=True)
     pipe("", num_inference_steps=1, seed=0, width=128, height=128)
     pipe.to(torch.float16)
-    pipe.save_pretrained(out)
-    forget_origin(out)
+    save_shared(pipe, out)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    program(main)

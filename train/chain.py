@@ -20,6 +20,8 @@ from .recipe import load_recipe, program
 SHARES = {"autoencoder": 0.35, "denoiser": 0.5, "controlnet": 0.15}
 PIECE = 15 * 2**20
 PD = "data.public_domain=true"
+FLAGS = ("readings", "pd")
+"""Options that are true or false."""
 
 
 def plan(
@@ -85,7 +87,7 @@ def main(arguments: list[str]) -> None:
     if not arguments or "=" in arguments[0]:
         raise InputError("give the folder: python -m gensat.train.chain OUT minutes=20")
     out, minutes, name = Path(arguments[0]), 20.0, "gensat-small"
-    flags = {"readings": False, "pd": False}
+    flags = dict.fromkeys(FLAGS, False)
     overrides: dict[str, list[str]] = {stage: [] for stage in SHARES}
     for argument in arguments[1:]:
         key, _, value = argument.partition("=")

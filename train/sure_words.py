@@ -20,8 +20,8 @@ from .data import load_samples
 from .sources import Sample
 from .sure_layouts import kind
 
-GRID = (0.5, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
-"""Thresholds that are tried."""
+GRID = (0.85, 0.9, 0.95, 0.98, 0.99)
+"""Thresholds that are tried: below, mobile homes were none, whatever UC Merced says."""
 
 WANTED = 0.98
 """Share of right answers on held-out images that the threshold has to reach."""

@@ -1,0 +1,99 @@
+"""Model folders of trained parts: their licence, an autoencoder that is another model's, the scheduler of what was predicted, averages."""
+
+import shutil
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from toys import wake
+
+import gensat
+from gensat.cli import run
+from gensat.errors import InputError, ModelError
+from gensat.hub.resolve import model_folder
+from gensat.models.autoencoder import ConvAutoencoder
+from gensat.train import assemble, posthoc
+from gensat.train.assemble import build, save_scheduler
+from gensat.train.averages import PowerAverages
+from gensat.train.objective import velocity_scheduler
+from gensat.train.recipe import load_recipe
+
+SMALL = model_folder("gensat-small")
+
+
+@pytest.fixture(scope="module")
+def denoiser(tmp_path_factory):
+    """A thin denoiser for the shipped autoencoder."""
+    changes = ["model.conv_width=32", "model.width=64", "model.depth=1", "place.degree=4", "place.hidden_dim=16"]
+    torch.manual_seed(0)
+    model = wake(build(load_recipe("denoiser", changes)))
+    folder = tmp_path_factory.mktemp("parts") / "ema"
+    model.save(folder)
+    return folder
+
+
+def put(out, denoiser, *more):
+    assemble.main([str(out), f"autoencoder={SMALL / 'vae'}", f"denoiser={denoiser}", *more])
+    return gensat.load(out)
+
+
+def test_a_model_of_the_free_part_says_so_and_takes_its_autoencoder_from_the_other(denoiser, tmp_path, capsys):
+    whole = put(tmp_path / "whole", denoiser)
+    free = put(tmp_path / "free", denoiser, "open=1", "vae_of=gensat-small")
+    assert whole.spec.licence == "CC BY-NC-SA 4.0" and free.spec.licence == "CC BY-SA 4.0"
+    assert (tmp_path / "whole/vae").is_dir() and not (tmp_path / "free/vae").exists()
+    a, b = (p("", seed=3, width=128, height=128, num_inference_steps=1).scenes[0].array for p in (whole, free))
+    assert (a == b).all()
+    capsys.readouterr()
+    assert run(["models", "show", str(tmp_path / "free")]) == 0
+    assert "CC BY-SA 4.0" in capsys.readouterr().out
+    assert "_name_or_path" not in (tmp_path / "free/unet/config.json").read_text()
+
+
+def test_another_autoencoder_is_not_left_out(denoiser, tmp_path):
+    torch.manual_seed(5)
+    ConvAutoencoder().save_pretrained(tmp_path / "vae")
+    with pytest.raises(ModelError, match="not that of gensat-small"):
+        put_with(tmp_path / "out", denoiser, tmp_path / "vae")
+    assert not (tmp_path / "out").exists()
+
+
+def put_with(out, denoiser, vae):
+    assemble.main([str(out), f"autoencoder={vae}", f"denoiser={denoiser}", "vae_of=gensat-small"])
+
+
+def test_a_model_is_sampled_by_what_its_denoiser_was_trained_for(denoiser, tmp_path):
+    folder = shutil.copytree(denoiser, tmp_path / "velocity")
+    save_scheduler(velocity_scheduler(), folder)
+    pipe = put(tmp_path / "out", folder)
+    assert pipe.scheduler.config.prediction_type == "v_prediction" and pipe.scheduler.config.rescale_betas_zero_snr
+    assert type(put(tmp_path / "flow", denoiser).scheduler).__name__ == "FlowMatchEulerDiscreteScheduler"
+    (folder / "scheduler/scheduler_config.json").write_text('{"_class_name": "Strange"}')
+    with pytest.raises(InputError, match="Strange"):
+        assemble.scheduler_of(folder)
+
+
+def test_averages_become_a_denoiser_of_the_asked_length(denoiser, tmp_path):
+    done = tmp_path / "run"
+    shutil.copytree(denoiser, done / "ema")
+    OmegaConf.save({"training": "denoiser"}, done / "recipe.yaml")
+    model = build({"init": done / "ema"})
+    kept = PowerAverages(model, [0.05, 0.1])
+    for step in range(1, 9):
+        with torch.no_grad():
+            model.unet.conv_in.bias.fill_(step)
+        kept.step(step)
+        if step % 2 == 0:
+            kept.write(done / "averages", step)
+    posthoc.main([str(done), str(tmp_path / "out"), "sigma=0.05,0.1"])
+    found = [build({"init": tmp_path / f"out-{s}"}).unet for s in ("0.05", "0.1")]
+    for i, unet in enumerate(found):
+        names = kept.names.index("unet.conv_in.bias")
+        assert torch.allclose(unet.conv_in.bias, kept.values[i][names], rtol=1e-4)
+        assert torch.allclose(unet.conv_out.weight, model.unet.conv_out.weight, atol=1e-5)
+    assert 8 > float(found[0].conv_in.bias.detach()[0]) > float(found[1].conv_in.bias.detach()[0]) > 5
+
+
+def test_what_assemble_needs_is_said(tmp_path):
+    with pytest.raises(InputError, match="give OUT autoencoder=DIR"):
+        assemble.main([str(tmp_path)])
