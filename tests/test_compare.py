@@ -10,12 +10,14 @@ from shard_toys import shard
 from toys import toy_unet
 
 from gensat.errors import InputError
+from gensat.hub.resolve import model_folder
 from gensat.models.blocks import LocalMixing
 from gensat.train import compare, judging
-from gensat.train.assemble import save_scheduler, scheduler_of
+from gensat.train.assemble import build, save_scheduler, scheduler_of
 from gensat.train.objective import BatchObjective, Objective, loss
 from gensat.train.recipe import load_recipe
 from gensat.train.sources import Sample
+from gensat.types import Acquisition
 
 TINY = {
     "data.crop": 16,
@@ -177,3 +179,26 @@ def test_denoisers_of_every_kind_take_words_and_are_saved_as_what_they_are(tmp_p
             assert torch.equal(back(x, torch.tensor(400.0), words).sample, a)
     with pytest.raises(InputError, match="mixer"):
         toy_unet(mixer="wave")
+
+
+@pytest.mark.slow
+def test_a_denoiser_is_measured_by_the_images_that_it_makes(tmp_path, monkeypatch):
+    """Images asked for by captions, on a thin untrained denoiser: figures come out, twice the same, and real features are read once."""
+    changes = ["model.conv_width=32", "model.width=64", "model.depth=1", "place.degree=4", "place.hidden_dim=16"]
+    torch.manual_seed(0)
+    folder = tmp_path / "variant" / "ema"
+    build(load_recipe("denoiser", changes)).save(folder)
+    rng = np.random.default_rng(0)
+    acquisition = Acquisition(gsd=0.3, sensor="aerial")
+    asked = [
+        Sample("ucmerced", str(i), rng.integers(0, 256, (128, 128, 3), np.uint8), "a river", "river", None, acquisition)
+        for i in range(70)
+    ]
+    monkeypatch.setattr(judging, "load_samples", lambda *args, **kwargs: asked)
+    settings = {"root": None, "autoencoder": str(model_folder("gensat-small") / "vae"), "count": 66, "side": 128}
+    measure = OmegaConf.create({**settings, "every": 1, "steps": 1, "guidance": 1.0, "batch": 8, "seed": 0})
+    first = judging.made(folder, measure)
+    kept = list(tmp_path.glob("features-*.safetensors"))
+    assert len(kept) == 1 and 0 <= first["class consistency"] <= 1 and first["Frechet-64"] > 0
+    written = kept[0].stat().st_mtime_ns
+    assert judging.made(folder, measure) == first and kept[0].stat().st_mtime_ns == written

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
+from torch._functorch import config
 
 from ..geo.display import contact_sheet
 from ..models.autoencoder import ConvAutoencoder
@@ -84,8 +85,10 @@ def train(recipe: DictConfig) -> Outcome:
     if recipe.compile:
         net.encoder.compile()
         if (
-            not rivals
-        ):  # the adaptive weight goes twice more through the decoder's last layer, which a compiled one does not allow
+            rivals
+        ):  # the adaptive weight goes back to the decoder's last layer alone; compiled, that would be the whole decoder
+            config.donated_buffer = False  # and twice through the graph of a compiled loss
+        else:
             net.decoder.compile()
     extractor = EfficientNetLite0.from_installed(size=None).to(device) if w.perceptual else None
     pyramid = torch.compile(extractor.pyramid) if extractor and recipe.compile else extractor and extractor.pyramid
