@@ -24,6 +24,7 @@ from ..diffusion.schedule import settle
 from ..diffusion.windows import WindowPlan
 from ..errors import InputError
 from ..hub.fingerprint import fingerprint
+from ..hub.spec import ModelSpec
 from ..hydro.open_water import SHALLOWEST, soft_edge
 from ..hydro.over_image import LaidFlood, lay_flood
 from ..types import Acquisition, GeoImage
@@ -52,7 +53,30 @@ class FloodOutput(BaseOutput):
 
 
 class FloodPipeline(ConditionedPipeline):
-    """Floods by latent diffusion: components of a satellite model, and a ControlNet that is shown ``conditioning.flood``'s channels."""
+    """Floods by latent diffusion: components of a satellite model, and a ControlNet that is shown ``conditioning.flood``'s channels.
+
+    ``grain``, a :class:`gensat.models.water_grain.WaterGrain`, gives the water the ripples that the autoencoder does not hand on.
+    """
+
+    _optional_components = [*ConditionedPipeline._optional_components, "grain"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        vae: nn.Module,
+        unet: nn.Module,
+        scheduler: Any,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+        place_encoder: nn.Module | None = None,
+        acquisition_encoder: nn.Module | None = None,
+        controlnet: nn.Module | None = None,
+        grain: nn.Module | None = None,
+        spec: ModelSpec | None = None,
+    ):
+        super().__init__(
+            vae, unet, scheduler, text_encoder, tokenizer, place_encoder, acquisition_encoder, controlnet, spec
+        )
+        self.register_modules(grain=grain)
 
     def __call__(
         self,
@@ -102,6 +126,7 @@ class FloodPipeline(ConditionedPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | int | None = None,
         controlnet_conditioning_scale: float | int = 1.0,
+        grain: float | int = 1.0,
         num_images_per_prompt: int = 1,
         seed: int | Sequence[int] | None = None,
         max_batch: int = 16,
@@ -118,6 +143,7 @@ class FloodPipeline(ConditionedPipeline):
             masked: False tells the model nothing of the water and keeps all that it paints, dry ground too: a baseline, not a use.
             num_inference_steps, guidance_scale: as the spec says when not given.
             controlnet_conditioning_scale: strength of image and depth, 0 to 10; 1 is as trained.
+            grain: strength of the water's grain, 0 (none) to 4; 1 is as it was found.
             num_images_per_prompt: images with seeds of their own.
             seed: of the world-anchored noise field; random when not given.
             max_batch, callback_on_step_end: as in ``SatellitePipeline``.
@@ -129,6 +155,8 @@ class FloodPipeline(ConditionedPipeline):
             raise InputError(f"withhold names {sorted(unknown)}; only place and gsd can be, leave others out instead")
         if not 0 <= controlnet_conditioning_scale <= 10:
             raise InputError(f"controlnet_conditioning_scale is {controlnet_conditioning_scale}; give 0 to 10")
+        if not 0 <= grain <= 4:
+            raise InputError(f"grain is {grain}; give 0 to 4")
         spec, codec, source, canvas = self.spec, self.codec, laid.image, laid.canvas
         metres, seen, notes = laid.depth, laid.seen, list(laid.notes)
         pixels = start_pixels(source, spec.bands, canvas, torch.from_numpy(seen)[None, None].float())
@@ -175,6 +203,11 @@ class FloodPipeline(ConditionedPipeline):
             interrupted=lambda: self._interrupt,
         )
         painted = codec.decode(result, origin)[:, :, : canvas.height, : canvas.width].cpu()
+        if masked and grain and self.grain is not None:
+            size, pixel, at = (canvas.height, canvas.width), canvas.ground_gsd or canvas.gsd, canvas.cell_origin(1)
+            painted = painted + grain * torch.stack(
+                [self.grain(*size, gsd=pixel, seed=s, origin=at).cpu() for s in seeds]
+            )
         self.maybe_free_model_hooks()
         alpha = torch.from_numpy(soft_edge(seen, edge))  # of a mask without a shore: 1 everywhere
         blended = (pixels + alpha * (painted - pixels)).clamp(-1, 1) / 2 + 0.5
@@ -195,6 +228,7 @@ class FloodPipeline(ConditionedPipeline):
             "steps": steps,
             "guidance_scale": scale,
             "controlnet_scale": controlnet_conditioning_scale,
+            "grain": grain if self.grain is not None else 0,
             "scheduler": schedule.name,
             "noise": field_name,
         }

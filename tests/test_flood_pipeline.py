@@ -13,6 +13,7 @@ from gensat.errors import InputError
 from gensat.geo.canvas import Canvas
 from gensat.geo.classes import BUILDING
 from gensat.hub.spec import Signal
+from gensat.models.water_grain import WaterGrain
 from gensat.pipelines.flood import FloodPipeline
 from gensat.types import Band, GeoImage, Place
 
@@ -193,3 +194,33 @@ def test_without_the_mask_the_whole_picture_is_the_models_own(pipe: FloodPipelin
     made = [pipe(before, depth, seed=1, masked=False).scenes[0].array for depth in (water(), water()[::-1].copy())]
     assert np.array_equal(*made)
     assert (made[0] != before.array).any(-1).mean() > 0.95
+
+
+def test_grain_lies_on_the_water_alone_and_belongs_to_the_place(pipe: FloodPipeline) -> None:
+    before, depth = scene(), water()
+    rng = np.random.default_rng(1)
+    grain = WaterGrain.of([rng.normal(0, 0.05, (32, 32, 3)).astype(np.float32) for _ in range(2)], 0.5)
+    grainy = FloodPipeline(**{**pipe.components, "grain": grain}, spec=pipe.spec)
+    smooth, none, some, more = (
+        p(before, depth, seed=1, grain=g).scenes[0].array.astype(int)
+        for p, g in ((pipe, 1), (grainy, 0), (grainy, 1), (grainy, 2))
+    )
+    assert np.array_equal(smooth, none) and np.array_equal(some[depth == 0], before.array[depth == 0])
+    inner = np.s_[16:36, 12:44]
+    clear = ((smooth[inner] > 40) & (smooth[inner] < 215)).all(-1)  # where nothing is cut off
+    assert clear.sum() > 50
+    assert (some - none)[inner][clear].std() == pytest.approx(0.05 * 127.5, rel=0.2)
+    assert (more - none)[inner][clear].std() == pytest.approx(0.1 * 127.5, rel=0.2)
+    with pytest.raises(InputError, match="grain is 5"):
+        grainy(before, depth, grain=5)
+
+
+def test_a_saved_model_keeps_its_grain_and_one_without_has_none(pipe: FloodPipeline, tmp_path) -> None:
+    grain = WaterGrain.of([np.random.default_rng(1).normal(0, 0.05, (16, 16, 3)).astype(np.float32)], 0.5)
+    grainy = FloodPipeline(**{**pipe.components, "grain": grain}, spec=pipe.spec)
+    for name, model in (("with", grainy), ("without", pipe)):
+        model.save_pretrained(tmp_path / name)
+        again = FloodPipeline.from_pretrained(tmp_path / name)
+        assert (again.grain is None) == (model.grain is None)
+        made, expected = (p(scene(), water(), seed=2).scenes[0].array for p in (again, model))
+        assert np.array_equal(made, expected)

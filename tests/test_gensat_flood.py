@@ -39,8 +39,10 @@ def test_the_folder_holds_what_is_its_own_and_says_its_licence():
     assert spec["licence"] == "CC BY-NC-SA 4.0" and "Attribution-NonCommercial" in (FOLDER / "LICENSE").read_text()
 
 
-def test_it_paints_turbid_smooth_water_where_it_is_asked_to(pipe, laid):
-    made = pipe.paint(laid, seed=2, num_inference_steps=6).scenes[0].array.astype(float)
+def test_it_paints_turbid_water_with_grain_where_it_is_asked_to(pipe, laid):
+    made, grainy = (
+        pipe.paint(laid, seed=2, num_inference_steps=6, grain=g).scenes[0].array.astype(float) for g in (0, 1)
+    )
     before = laid.image.array.astype(float)
     assert np.array_equal(made[~laid.seen], before[~laid.seen])
     water = made[66:, 8:-8]  # away from the soft edge
@@ -49,6 +51,8 @@ def test_it_paints_turbid_smooth_water_where_it_is_asked_to(pipe, laid):
     assert red > blue + 8 and green > blue and 50 < green < 190  # as Houston's was
     rough = [np.abs(np.diff(picture.mean(-1), axis=0)).mean() for picture in (water, before[66:, 8:-8])]
     assert rough[0] < 0.8 * rough[1]
+    grain = (grainy - made)[66:, 8:-8]
+    assert np.abs(grain.mean((0, 1))).max() < 0.3 and 1.5 < grain.std() < 3.5  # of 255, as Houston's
 
 
 def test_a_seed_is_a_picture(pipe, laid):

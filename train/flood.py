@@ -1,7 +1,7 @@
 """Train the flood renderer on a finished denoiser: ``python -m gensat.train.flood [RECIPE] key=value ...``.
 
 A ControlNet is shown the place before, where the water is and how deep (``conditioning.flood``), and learns what the same place looked like
-after. The denoiser and its encoders stay as they are. No pair says how deep the water was: a depth that grows with the
+after. The denoiser and its encoders stay as they are; the grain of the water, which the autoencoder loses, is taken from the same pairs. No pair says how deep the water was: a depth that grows with the
 distance from the shore, at a slope that is drawn, stands in for it.
 """
 
@@ -27,6 +27,7 @@ from ..hub.resolve import model_folder
 from ..hub.spec import Signal
 from ..models.autoencoder import ConvAutoencoder
 from ..models.controlnet import LayoutControlNet
+from ..models.water_grain import WaterGrain
 from ..pipelines.flood import FloodPipeline
 from ..types import Acquisition
 from .assemble import NON_COMMERCIAL_LICENCE, build, control_signals, save_shared
@@ -38,6 +39,7 @@ from .objective import flow, loss
 from .recipe import program, start
 from .runner import Trainer
 from .sources import Sample
+from .water_exemplars import water_grain
 
 AFTER = "2017-08-31"
 GSD = 0.4673
@@ -111,6 +113,7 @@ def train(recipe: DictConfig) -> Outcome:
     vae = ConvAutoencoder.from_pretrained(core, subfolder="vae").eval().to(memory_format=torch.channels_last)
     pairs = flood_pairs(recipe.data.root, split="train", cache=recipe.data.cache)
     bank = FloodBank(pairs, Codec(vae), recipe.data.crop)
+    grain = water_grain(pairs, gsd=GSD).half()
     drop = make_dropout(recipe.dropout)
     base = build({"init": core}).eval().requires_grad_(False)
     if recipe.init:
@@ -150,7 +153,7 @@ def train(recipe: DictConfig) -> Outcome:
     def save(model: LayoutControlNet, folder: Path) -> None:
         half = LayoutControlNet.from_config(model.config).half()
         half.load_state_dict(model.state_dict())
-        save_shared(flood_pipeline(half, recipe.core, recipe.name), folder)
+        save_shared(flood_pipeline(half, recipe.core, recipe.name, grain), folder)
 
     trainer.run(error, draw, on_save=lambda t: t.save_ema(t.out / "ema", save))
     if trainer.main:
@@ -166,7 +169,9 @@ def train(recipe: DictConfig) -> Outcome:
     return finished(trainer, trainer.out / "ema")
 
 
-def flood_pipeline(controlnet: LayoutControlNet, core: str, name: str) -> FloodPipeline:
+def flood_pipeline(
+    controlnet: LayoutControlNet, core: str, name: str, grain: WaterGrain | None = None
+) -> FloodPipeline:
     """A flood renderer of a ControlNet and the satellite model it was trained on, which the spec names."""
     pipe = gensat.load(core, device="cpu", dtype="float32")
     signals = {k: v for k, v in pipe.spec.signals.items() if k not in control_signals()}
@@ -183,7 +188,9 @@ def flood_pipeline(controlnet: LayoutControlNet, core: str, name: str) -> FloodP
         shared=dict.fromkeys(("vae", "unet", "place_encoder", "acquisition_encoder"), core),
         defaults=replace(pipe.spec.defaults, guidance_scale=GUIDANCE),
     )
-    return FloodPipeline.from_pipe(pipe, controlnet=controlnet, spec=spec, text_encoder=None, tokenizer=None)
+    return FloodPipeline.from_pipe(
+        pipe, controlnet=controlnet, spec=spec, text_encoder=None, tokenizer=None, grain=grain
+    )
 
 
 if __name__ == "__main__":

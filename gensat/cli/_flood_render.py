@@ -88,6 +88,9 @@ class Painting:
     date: Annotated[str | None, typer.Option(help="YYYY, YYYY-MM or YYYY-MM-DD.", rich_help_panel=_PAINT)] = None
     steps: Annotated[int | None, typer.Option(help="Denoising steps.", rich_help_panel=_PAINT)] = None
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.", rich_help_panel=_PAINT)] = None
+    grain: Annotated[
+        float, typer.Option(help="Strength of the water's ripples; 0 for none.", rich_help_panel=_PAINT)
+    ] = 1.0
 
 
 @options.spread
@@ -198,5 +201,6 @@ def _painting(painting: Painting, steps: int, screen: Screen) -> Iterator[dict[s
             "date": painting.date,
             "num_inference_steps": painting.steps,
             "guidance_scale": painting.guidance,
+            "grain": painting.grain,
             "callback_on_step_end": on_step,
         }

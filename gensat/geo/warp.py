@@ -68,6 +68,7 @@ def on_metric_grid(image: GeoImage) -> tuple[GeoImage, str | None]:
             f"{crs_name(image.crs)} is not defined where the image lies; warp it to a UTM zone with gdalwarp"
         )
     canvas = Canvas.from_bbox(bounds, gsd)
+    assert canvas.crs is not None
     values = np.moveaxis(image.array.astype(np.float32), 2, 0)
     if image.valid is not None:
         values = np.where(image.valid, values, np.float32(np.nan))

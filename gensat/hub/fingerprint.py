@@ -17,6 +17,7 @@ PARTS = {
     "place_encoder": torch.float32,
     "acquisition_encoder": torch.float32,
     "controlnet": torch.float32,
+    "grain": torch.float32,
     "model": torch.float32,
 }
 _KNOWN: WeakKeyDictionary = WeakKeyDictionary()
