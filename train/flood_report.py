@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from omegaconf import DictConfig
 
 import gensat
 
+from ..diffusion.codec import Codec
 from ..files import write_bytes
 from ..geo.display import contact_sheet
 from ..hydro.over_image import LaidFlood, lay_flood
@@ -34,10 +36,14 @@ from .flood import GSD, guessed_depth
 from .flood_pairs import FloodPair, flood_pairs
 from .logs import say
 from .recipe import program, start
-from .water import WaterJudge, agreement, laid_in, painted
+from .water import WaterJudge, agreement
+from .water_cheats import PAINT, laid_in, painted
 
 CONFIDENCE = 0.95
 BASELINE = "hand-painted"
+WIND = 7.0
+"""Metres a second with which optics gives water the grain (the deviation of what is finer than two pixels) of the training place's."""
+
 _SLOPE = 0.02  # of the ground, where a depth has to be made up
 
 Renderer = Callable[[LaidFlood, int], np.ndarray]
@@ -59,11 +65,17 @@ def train(recipe: DictConfig) -> Outcome:
     )
     floods = [laid(pair, recipe.size) for pair in pairs]
     real = [cut(pair.after, pair, recipe.size) for pair in pairs]
+    pipe = gensat.load(recipe.model)
+    assert isinstance(pipe, FloodPipeline)
+    pipe.set_progress_bar_config(disable=True)
     pictures: dict[str, list[np.ndarray]] = {"real, after the flood": real}
     pictures["real water, dry pixels of before"] = [
         laid_in(f.image.array, picture, f.seen) for f, picture in zip(floods, real, strict=True)
     ]
-    for name, renderer in renderers(recipe).items():
+    pictures["the same through the autoencoder"] = [
+        laid_in(f.image.array, decoded(picture, pipe.codec), f.seen) for f, picture in zip(floods, real, strict=True)
+    ]
+    for name, renderer in renderers(pipe, recipe).items():
         say(f"{name}: {len(floods)} images")
         pictures[name] = [renderer(flood, recipe.seed + i) for i, flood in enumerate(floods)]
     figures = measure(pictures, real, [f.seen for f in floods], judge, Elpd.from_assets())
@@ -103,26 +115,45 @@ def laid(pair: FloodPair, size: int) -> LaidFlood:
     return lay_flood(image, guessed_depth(water, _SLOPE), gsd=GSD, heights=np.zeros(water.shape, np.float32))
 
 
-def renderers(recipe: DictConfig) -> dict[str, Renderer]:
+@torch.no_grad()
+def decoded(image: UInt8[np.ndarray, "h w 3"], codec: Codec) -> UInt8[np.ndarray, "h w 3"]:
+    """What is left of an image after the autoencoder: no renderer that decodes through it can come nearer."""
+    made = codec.decode(codec.encode(to_tensor([image]) * 2 - 1))
+    return (made[0].movedim(0, -1).clamp(-1, 1) * 127.5 + 127.5).round().byte().numpy()
+
+
+def renderers(pipe: FloodPipeline, recipe: DictConfig) -> dict[str, Renderer]:
     """What is compared, by name."""
-    pipe = gensat.load(recipe.model)
-    assert isinstance(pipe, FloodPipeline)
-    pipe.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": recipe.denoising_steps, "guidance_scale": recipe.guidance}
 
     def diffusion(flood: LaidFlood, seed: int) -> np.ndarray:
         return pipe.paint(flood, seed=seed, **options).scenes[0].array
 
+    def smooth(flood: LaidFlood, seed: int) -> np.ndarray:
+        return pipe.paint(flood, seed=seed, grain=0, **options).scenes[0].array
+
     def optical(flood: LaidFlood, seed: int) -> np.ndarray:
         return render_flood(flood.image, flood.depth, flood.seen, gsd=GSD, seed=seed).array
+
+    def windy(flood: LaidFlood, seed: int) -> np.ndarray:
+        return render_flood(flood.image, flood.depth, flood.seen, gsd=GSD, seed=seed, wind=WIND).array
+
+    def grainy(flood: LaidFlood, seed: int) -> np.ndarray:
+        grain = np.zeros(flood.image.array.shape)
+        if pipe.grain is not None:
+            grain = pipe.grain(*flood.seen.shape, gsd=GSD, seed=seed).movedim(0, -1).numpy() * 127.5
+        return laid_in(flood.image.array, np.array(PAINT) + grain, flood.seen)
 
     def unmasked(flood: LaidFlood, seed: int) -> np.ndarray:
         return pipe.paint(flood, seed=seed, masked=False, **options).scenes[0].array
 
     return {
         "diffusion": diffusion,
+        "diffusion without grain": smooth,
         "optical": optical,
+        f"optical, wind of {WIND:g} m/s": windy,
         BASELINE: lambda flood, seed: painted(flood.image.array, flood.seen),
+        "paint with grain": grainy,
         "diffusion without the mask": unmasked,
         "image before the flood": lambda flood, seed: flood.image.array,
     }

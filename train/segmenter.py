@@ -33,9 +33,14 @@ FOOTPRINTS = {"uganda"}  # sources whose layouts hold buildings and unknown only
 
 
 def augment(
-    image: UInt8[np.ndarray, "h w 3"], layout: UInt8[np.ndarray, "h w"], rng: np.random.Generator, *, crop: int
+    image: UInt8[np.ndarray, "h w 3"],
+    layout: UInt8[np.ndarray, "h w"],
+    rng: np.random.Generator,
+    *,
+    crop: int,
+    softest: float = 2.5,
 ) -> tuple[Float[np.ndarray, "c c 3"], UInt8[np.ndarray, "c c"]]:
-    """A random crop, turned, mirrored, recoloured and sometimes softened; image in [0, 1]."""
+    """A random crop, turned, mirrored, recoloured and sometimes softened (detail up to ``softest`` times coarser); image in [0, 1]."""
     side = min(int(rng.uniform(0.7, 1.0) * min(image.shape[:2])) if rng.random() < 0.5 else crop, *image.shape[:2])
     row, col = (rng.integers(0, n - side + 1) for n in image.shape[:2])
     tile, codes = (a[row : row + side, col : col + side] for a in (image, layout))
@@ -43,7 +48,7 @@ def augment(
         tile = np.asarray(Image.fromarray(tile).resize((crop, crop), Image.Resampling.BICUBIC))
         codes = np.asarray(Image.fromarray(codes).resize((crop, crop), Image.Resampling.NEAREST))
     if rng.random() < 0.3:  # generated images are softer than real ones: detail must not be what decides
-        small = int(crop / rng.uniform(1.2, 2.5))
+        small = int(crop / rng.uniform(1.2, softest))
         tile = np.asarray(Image.fromarray(tile).resize((small, small), Image.Resampling.BOX).resize((crop, crop)))
     turns, mirror = int(rng.integers(4)), int(rng.integers(2))
     tile, codes = np.rot90(tile, turns), np.rot90(codes, turns)

@@ -1,12 +1,13 @@
 """Train the reader of flood water: ``python -m gensat.train.water [RECIPE] key=value ...``.
 
-It judges pictures of floods: where do they show water? It learns from real images alone, after the storm and before it (dry but for ponds and
-pools, which are left unknown by their colour). The masks are derived (``water_masks``), so its agreement with them on real held-out images is
-a ceiling; that on images before with the real water of the same place pasted in is the ceiling of whatever keeps dry pixels.
+It judges pictures of floods: where do they show water? It learns from real images, after the storm and before it (dry but for ponds and
+pools, which are left unknown by their colour), from real water laid into other images, and from fills that are no water although they have its
+colours (``water_cheats``). The masks are derived (``water_masks``), so its agreement with them on real held-out images is a ceiling; that on
+images before with the real water of the same place pasted in is the ceiling of whatever keeps dry pixels.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from jaxtyping import Bool, Float, UInt8
 from omegaconf import DictConfig
 from torch import Tensor
 
+from ..errors import InputError
 from ..geo.legend import OTHER_GROUND, UNKNOWN, WATER
-from ..hydro.open_water import soft_edge
 from ..metrics.flood import summarise_flood, water_iou
 from ..models.features import EfficientNetLite0, over_images
 from ..models.segmenter import LayoutSegmenter
@@ -27,11 +28,22 @@ from .logs import say
 from .recipe import program, start
 from .runner import Trainer
 from .segmenter import augment, write
+from .water_cheats import (
+    HELD_OUT,
+    TRAINED,
+    blob,
+    cheated,
+    laid_in,
+    mean_colours,
+    painted,
+    real_grain,
+    recompressed,
+    transplanted,
+)
 
-PAINT = (153, 141, 111)
-"""#998d6f, with which the baseline of Luetjens et al. paints water."""
-
-_KINDS = ("after", "before")
+_SHARE = (0.03, 0.97)  # of water in the images that the report is over
+_DONOR = 0.6  # share of water of an image from which water is taken
+_SOFTEST = 1.3  # times: softer than that, water is no more than paint
 
 
 def main(arguments: list[str]) -> None:
@@ -51,25 +63,54 @@ def shown(pair: FloodPair, kind: str) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8
     return laid_in(before, after, water), codes.astype(np.uint8)
 
 
-def laid_in(
-    before: UInt8[np.ndarray, "h w 3"], inside: UInt8[np.ndarray, "h w 3"], water: Bool[np.ndarray, "h w"]
-) -> UInt8[np.ndarray, "h w 3"]:
-    """``before`` with the pixels of ``inside`` where there is water, softly within its edge."""
-    alpha = soft_edge(water)[..., None]
-    return np.rint(before + alpha * (inside.astype(np.float32) - before)).astype(np.uint8)
-
-
-def painted(before: UInt8[np.ndarray, "h w 3"], water: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """The hand-painted baseline: one brown where there is water."""
-    return np.where(water[..., None], np.array(PAINT, np.uint8), before)
-
-
 def _may_be_water(image: np.ndarray) -> np.ndarray:
     """Blue or smooth dark pixels of an image before: pools, ponds and lakes are there, and nobody marked them."""
     rgb = image.astype(np.float32)
     blue = rgb[..., 2] > 1.05 * rgb[..., 0]
     dark = rgb.mean(-1) < 45
     return blue | dark
+
+
+class Lessons:
+    """What the judge learns from: pairs, and what can be made of them.
+
+    Args:
+        pairs: of the training place.
+        kinds: shares of the images by kind: after, before, pasted (the water of the place in the image before), transplanted (real water of
+            another place) and cheated (fills of ``water_cheats.TRAINED``).
+    """
+
+    def __init__(self, pairs: Sequence[FloodPair], kinds: Mapping[str, float | int]):
+        if unknown := set(kinds) - {"after", "before", "pasted", "transplanted", "cheated"}:
+            raise InputError(f"data.kinds names {sorted(unknown)}; give after, before, pasted, transplanted, cheated")
+        self.pairs, self.kinds, self.shares = list(pairs), list(kinds), np.array(list(kinds.values()), float)
+        self.colours = mean_colours([p.after for p in pairs], [p.water & p.valid for p in pairs])
+        wet = np.array([(p.water & p.valid).mean() for p in pairs])
+        self.donors = [p for p, share in zip(pairs, wet, strict=True) if share > _DONOR] or [pairs[int(wet.argmax())]]
+        self.weight = (wet + 0.05) / (wet + 0.05).sum()  # dry places teach little
+
+    def draw(self, rng: np.random.Generator) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
+        """An image and its codes: water, other ground, unknown."""
+        pair = self.pairs[int(rng.choice(len(self.pairs), p=self.weight))]
+        kind = str(rng.choice(self.kinds, p=self.shares / self.shares.sum()))
+        made, codes = self._made(pair, kind, rng)
+        return (recompressed(made, int(rng.integers(55, 96))) if rng.random() < 0.5 else made), codes
+
+    def _made(self, pair: FloodPair, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        if kind in ("after", "before", "pasted"):
+            return shown(pair, kind)
+        image, codes = shown(pair, "before" if kind == "transplanted" or rng.random() < 0.6 else "after")
+        dry = codes != WATER
+        where = pair.water[pair.window()] if dry.all() and rng.random() < 0.5 else blob(codes.shape, rng)
+        if kind == "transplanted":
+            donor = self.donors[int(rng.integers(len(self.donors)))]
+            made, inside = transplanted(image, where, donor.after, donor.water & donor.valid, rng)
+            return made, np.where(inside, WATER, codes).astype(np.uint8)
+        fill = str(rng.choice(list(TRAINED)))
+        if fill in ("blurred ground", "washed ground"):
+            where = where & dry  # water that is seen through a wash is water still
+        colour = self.colours[int(rng.integers(len(self.colours)))] + rng.normal(0, 8, 3)
+        return cheated(fill, image, where, colour, rng), np.where(where, OTHER_GROUND, codes).astype(np.uint8)
 
 
 class WaterJudge:
@@ -79,7 +120,7 @@ class WaterJudge:
         self.model, self.backbone = model.eval(), backbone
         self.name = "water reader on efficientnet-lite0@native"
 
-    def __call__(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[Bool[np.ndarray, "h w"]]:
+    def __call__(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Bool[np.ndarray, "_ _"]]:
         """One mask an image; sizes may differ."""
         device = next(self.model.parameters()).device
 
@@ -91,34 +132,51 @@ class WaterJudge:
 
 
 def report(judge: WaterJudge, pairs: Sequence[FloodPair]) -> dict[str, Any]:
-    """IoU with the derived masks: on real images after the flood (the ceiling), pasted and painted ones, and false alarms before it."""
-    figures: dict[str, Any] = {}
-    cut = [(*pair.window(), pair) for pair in pairs]
-    wet = [p.water[r, c] for r, c, p in cut]
+    """IoU with the derived masks and the share of their water that is read as such, of real images after the flood (the ceiling), of real water
+    laid into images before, and of what is no water; and the share that is read as water before the flood.
+    """
+    cut = [(p.before[w], p.after[w], p.water[w], p) for p in pairs for w in [p.window()]]
+    wet = [water for _, _, water, _ in cut]
+    tints = [after[water].mean(0) for _, after, water, _ in cut]
+
+    def filled(kind: str) -> list[np.ndarray]:
+        rngs = (np.random.default_rng([7, i]) for i in range(len(cut)))
+        return [cheated(kind, c[0], c[2], tint, rng) for c, tint, rng in zip(cut, tints, rngs, strict=True)]
+
+    brown = [painted(before, water) for before, _, water, _ in cut]
+    phases = np.random.default_rng(7)
     pictures = {
-        "real images after the flood": [p.after[r, c] for r, c, p in cut],
-        "their water pasted into the image before": [shown(p, "pasted")[0] for _, _, p in cut],
-        "one brown painted into the image before": [
-            painted(p.before[r, c], w) for (r, c, p), w in zip(cut, wet, strict=True)
-        ],
+        "real images after the flood": [after for _, after, _, _ in cut],
+        "their water pasted into the image before": [shown(p, "pasted")[0] for *_, p in cut],
+        "brown paint with their grain": [real_grain(b, a, w) for b, a, w, _ in cut],
+        "brown paint with noise of their spectrum": [real_grain(b, a, w, phases) for b, a, w, _ in cut],
+        "brown paint": brown,
+        "brown paint, after JPEG": [recompressed(image, 80) for image in brown],
+        **{f"{kind}, trained on": filled(kind) for kind in TRAINED},
+        **{f"{kind}, not trained on": filled(kind) for kind in HELD_OUT},
+        "image before the flood": [before for before, *_ in cut],
     }
+    figures: dict[str, Any] = {}
     for name, images in pictures.items():
-        figures[name] = summarise_flood("IoU", agreement(judge, images, wet), extractor=judge.name).to_dict()
-    dry = judge([p.before[r, c] for r, c, p in cut])
-    figures["water seen before the flood"] = float(np.mean([m.mean() for m in dry]))
+        read = judge(images)
+        inside = float(np.mean([m[w].mean() for m, w in zip(read, wet, strict=True)]))
+        iou = summarise_flood("IoU", overlaps(read, wet), extractor=judge.name).to_dict()
+        figures[name] = {"IoU": iou, "read as water": inside}
+    figures["water seen before the flood"] = float(np.mean([m.mean() for m in read]))
     return figures
 
 
 def agreement(
-    judge: WaterJudge, images: Sequence[np.ndarray], wet: Sequence[Bool[np.ndarray, "h w"]]
+    judge: WaterJudge, images: Sequence[np.ndarray], wet: Sequence[Bool[np.ndarray, "_ _"]]
 ) -> Float[Tensor, " n"]:
     """IoU of what the judge sees in each image with the mask that was asked for."""
-    return torch.cat(
-        [
-            water_iou(torch.from_numpy(m)[None], torch.from_numpy(w)[None])
-            for m, w in zip(judge(images), wet, strict=True)
-        ]
-    )
+    return overlaps(judge(images), wet)
+
+
+def overlaps(read: Sequence[Bool[np.ndarray, "_ _"]], wet: Sequence[Bool[np.ndarray, "_ _"]]) -> Float[Tensor, " n"]:
+    """IoU of masks, image by image."""
+    pairs = zip(read, wet, strict=True)
+    return torch.cat([water_iou(torch.from_numpy(m)[None], torch.from_numpy(w)[None]) for m, w in pairs])
 
 
 def train(recipe: DictConfig) -> Outcome:
@@ -126,20 +184,20 @@ def train(recipe: DictConfig) -> Outcome:
     torch.manual_seed(recipe.seed)
     pairs = flood_pairs(recipe.data.root, split="train", cache=recipe.data.cache)
     pairs = [p for p in pairs if all(s.stop - s.start >= recipe.data.crop for s in p.window())]
-    model = LayoutSegmenter(classes=[OTHER_GROUND, WATER], widths=list(recipe.model.widths))
+    if recipe.init:
+        model = LayoutSegmenter.from_pretrained(recipe.init).float()
+    else:
+        model = LayoutSegmenter(classes=[OTHER_GROUND, WATER], widths=list(recipe.model.widths))
     backbone = EfficientNetLite0.from_installed(size=None)
     trainer = Trainer(model, recipe)
     backbone.to(trainer.accelerator.device)
     weights = torch.tensor([1.0, float(recipe.loss.water)])
-    share = np.array([p.water.mean() for p in pairs]) + 0.05
+    lessons = Lessons(pairs, recipe.data.kinds)
 
     def draw(step: int) -> dict[str, Any]:
         rng = np.random.default_rng([recipe.seed, step])
-        chosen = rng.choice(len(pairs), size=recipe.batch, p=share / share.sum())
-        kinds = rng.choice(_KINDS, size=recipe.batch, p=list(recipe.data.kinds))
-        made = [
-            augment(*shown(pairs[i], str(k)), rng, crop=recipe.data.crop) for i, k in zip(chosen, kinds, strict=True)
-        ]
+        drawn = (lessons.draw(rng) for _ in range(recipe.batch))
+        made = [augment(*one, rng, crop=recipe.data.crop, softest=_SOFTEST) for one in drawn]
         images, codes = zip(*made, strict=True)
         return {
             "x": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),
@@ -155,6 +213,7 @@ def train(recipe: DictConfig) -> Outcome:
 
     trainer.run(loss, draw)
     heldout = flood_pairs(recipe.data.root, split="heldout", cache=recipe.data.cache)
+    heldout = [p for p in heldout if _SHARE[0] <= p.water[p.window()].mean() <= _SHARE[1]]
     figures: dict[str, Any] = {}
     if trainer.main:
         with trainer.averaged() as net:
