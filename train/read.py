@@ -97,7 +97,7 @@ def read(folder: Path, *, root: str | None, sources: Sequence[str], every: int =
     for source in todo:
         samples = [s for s in load_samples(root, "train", sources=[source], mosaics=True) if s.layout is None]
         samples = some(samples, every)
-        maps = list(layout_reader.read(samples))
+        maps = list(layout_reader.read(samples, batch=64 if device == "cuda" else 8))
         write_layouts(folder, source, samples, maps)
         undescribed = [s for s in samples if s.klass is None]
         words[source] = word_reader.read(undescribed)
