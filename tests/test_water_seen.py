@@ -12,7 +12,7 @@ from gensat.comfy.flood_render_nodes import GensatFloodRender
 from gensat.errors import InputError
 from gensat.geo.crs import to_lonlat
 from gensat.render.water_optics import WATERS, Water
-from gensat.render.water_seen import SeenWater, is_seen, largest_water, require_water
+from gensat.render.water_seen import SeenWater, is_seen, largest_water, require_water, water_of
 from gensat.types import Band, GeoImage
 
 NM = (485.0, 560.0, 660.0, 835.0, 1650.0)
@@ -119,3 +119,21 @@ def test_what_is_no_water_is_said():
     assert [is_seen(water) for water in ("silt", "12", 12, Water(3), "image", "sea.tif")] == [False] * 4 + [True] * 2
     with pytest.raises(InputError, match="no water 'beer'"):
         require_water("beer")
+
+
+def test_the_street_takes_the_water_of_the_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    place().save("coast.tif")
+    assert water_of("mud", "coast.tif") == WATERS["mud"] and float(water_of("30", "coast.tif").sediment) == 30
+    assert water_of("image", "coast.tif", TEXT) == SeenWater.of(GeoImage.open("coast.tif"), wavelengths=NM).water
+    GeoImage(mask_of(POND).astype(np.uint8), ["pond"], "EPSG:32615", GRID).save("pond.tif")
+    np.testing.assert_allclose(
+        water_of("pond.tif", "coast.tif", TEXT).reflectance(NM[:3]), WATERS["mud"].reflectance(NM[:3]), rtol=0.02
+    )
+    look = ["flood", "view", "coast.tif", "--level", "2", "--at", "-95.3", "29.7", "-o", "street.png"]
+    for more, said in (
+        (["--water", "swamp"], "there is no water 'swamp'"),
+        (["--water", "mud", "--wavelengths", TEXT], "--wavelengths tell the bands"),
+    ):
+        assert run([*look, *more]) == 2 and said in capsys.readouterr().err
+    assert not (tmp_path / "street.png").exists()

@@ -46,8 +46,14 @@ class Flood:
         ),
     ] = None
     water: Annotated[
-        str, typer.Option(help="clear, lake, river, silt, mud, or g/m3 of sediment.", rich_help_panel=_WATER)
+        str,
+        typer.Option(
+            help="clear, lake, river, silt, mud, or g/m3 of sediment; image: as the largest water in the image; or a mask of water in it: "
+            "raster or polygons.",
+            rich_help_panel=_WATER,
+        ),
     ] = "silt"
+    wavelengths: options.Wavelengths = None
     wind: Annotated[
         float, typer.Option(help="Metres a second, for ripples; 0 is a mirror.", rich_help_panel=_WATER)
     ] = 1.5
@@ -69,6 +75,13 @@ class Flood:
         """Raise InputError for options that do not go together, or not with a file that is a ``film`` and nothing else."""
         if (self.depth is None) == (self.level is None):
             raise InputError("give --depth FILE of a computed flood, or --level METRES of level water")
+        from gensat.render.water_seen import is_seen, require_water
+
+        require_water(self.water)
+        if self.wavelengths is not None and not is_seen(self.water):
+            raise InputError(
+                "--wavelengths tell the bands in which --water image is seen; give both, or leave them out"
+            )
         if self.frames < 2 or not 0 < self.fps <= 120:
             raise InputError(
                 f"{self.frames} frames at {self.fps:g} a second do not rise; give --frames of 2 or more and --fps up to 120"
@@ -127,9 +140,9 @@ def view(
     from gensat.render.flood_request import open_flood
     from gensat.render.flood_scene import Staff, depth_at, require_above
     from gensat.render.water import WaterLight
-    from gensat.render.water_optics import Water
+    from gensat.render.water_seen import water_of
 
-    water = Water.named(flood.water)
+    water = water_of(flood.water, image, flood.wavelengths)
     dry = geometry.scene(image)
     position = dry.stand(place_in(dry, at), lens.eye)
     points = [position[:2]]
@@ -160,6 +173,7 @@ def view(
         "depth_gauge": None if deep is None else round(deep, 3),
         "depth_max": scene.provenance["flood_depth_max"],
         "flood_seconds": course.seconds,
+        "water": {"sediment": float(water.sediment), "dissolved": float(water.dissolved)},
         "moments": None if course.steps is None else len(course.steps),
         "notes": scene.provenance["notes"],
         "load_seconds": round(loaded - began, 3),

@@ -17,11 +17,11 @@ from scipy import ndimage
 from gensat.errors import InputError
 from gensat.geo.canvas import Canvas
 from gensat.geo.masks import read_mask
-from gensat.geo.raster import require_file
+from gensat.geo.raster import open_image, require_file
 from gensat.render.change_optics import checked_mask
 from gensat.render.radiometry import Radiometry
 from gensat.render.water_optics import WATERS, Water
-from gensat.render.wavelengths import bands_at
+from gensat.render.wavelengths import bands_at, parse_wavelengths, read_wavelengths
 from gensat.types import GeoImage
 
 IMAGE = "image"
@@ -51,6 +51,25 @@ def require_water(water: str) -> None:
             f"there is no water {water!r}; choose one of {', '.join(WATERS)}, g/m3 of sediment, {IMAGE!r} for the largest water in the image, "
             "or a file of a mask of water in it"
         )
+
+
+def water_of(water: str, picture: str | os.PathLike[str], wavelengths: str | None = None) -> Water:
+    """The water that a text means: by name, in g/m3 of sediment, or as a picture shows it.
+
+    Args:
+        water: see :func:`require_water`.
+        picture: file of the image.
+        wavelengths: nanometres of its bands, commas between; default what the file says.
+
+    Raises:
+        InputError: no such water, or as of :class:`SeenWater`.
+    """
+    if not is_seen(water):
+        return Water.named(water)
+    image = open_image(picture)
+    lengths = read_wavelengths(picture) if wavelengths is None else parse_wavelengths(wavelengths)
+    canvas = Canvas.local(image.width, image.height) if image.crs is None else None
+    return SeenWater.of(image, water, canvas=canvas, wavelengths=lengths).water
 
 
 @dataclass(frozen=True, eq=False)
