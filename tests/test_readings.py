@@ -259,6 +259,7 @@ def test_the_command_refuses_what_it_does_not_know(words, message):
         read.main(words)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_command_reads_calibrates_and_does_not_read_twice(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
