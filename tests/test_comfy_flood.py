@@ -46,7 +46,7 @@ def test_an_inflow_moves_the_bar(dem, monkeypatch):
 
     seen = []
     monkeypatch.setattr(host, "on_step", lambda steps: lambda pipe, step, time, values: seen.append(step) or {})
-    monkeypatch.setattr("gensat.hydro.solver._GLANCE", 0.0)
+    monkeypatch.setattr("gensat.hydro.stepping._GLANCE", 0.0)
     words = {**REST, "inflow": " ".join([*lonlat(12, 1), "5"]), "hours": 0.02, "boundary": "E=open N=closed"}
     path, *_ = GensatFloodSimulate().simulate("dem.tif", "auto", "", **words)
     said = json.loads((dem / path / "run.json").read_text())

@@ -224,7 +224,7 @@ def test_a_flood_arrives_later_further_on():
 
 
 def test_progress_is_told(monkeypatch):
-    monkeypatch.setattr("gensat.hydro.solver._GLANCE", 0.0)
+    monkeypatch.setattr("gensat.hydro.stepping._GLANCE", 0.0)
     solver, forcing = flooded()
     said = []
     run(solver, solver.start(), forcing, seconds=50, progress=said.append)

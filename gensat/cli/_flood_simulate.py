@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gensat.hydro.ensembles import Ensemble
     from gensat.hydro.products import FloodProducts
     from gensat.hydro.scenario import Scenario
-    from gensat.hydro.solver import Progress
+    from gensat.hydro.stepping import Progress
 
 CHECKPOINT = "checkpoint.safetensors"
 _OUT = options.WRITING

@@ -26,7 +26,8 @@ from gensat.hydro.surge import Surge
 if TYPE_CHECKING:
     from gensat.hydro.forcing import Forcing
     from gensat.hydro.record import FlowRun
-    from gensat.hydro.solver import Progress, Solver
+    from gensat.hydro.solver import Solver
+    from gensat.hydro.stepping import Progress
 
 
 def simulate(
