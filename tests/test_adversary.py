@@ -129,6 +129,7 @@ def run(folder, out, steps, **changes):
         "loss.frequency": 1.0,
         "loss.adversarial": 0.5,
         "loss.adversarial_from": 3,
+        "loss.adversarial_warmup": 2,
         "steps": 6,
         "schedule": "constant",
         "batch": 2,

@@ -78,7 +78,8 @@ def train(recipe: DictConfig) -> Outcome:
     samples = list(read(recipe.data))
     weights = source_weights(samples)
     shape: Any = OmegaConf.to_container(recipe.model)  # plain lists: they go into config.json
-    w, net = recipe.loss, ConvAutoencoder(**shape)
+    w = recipe.loss
+    net = ConvAutoencoder.from_pretrained(recipe.init).train() if recipe.init else ConvAutoencoder(**shape)
     rivals = Rivals(net, PatchDiscriminator(recipe.model.bands, **recipe.discriminator)) if w.adversarial else None
     trainer = Trainer((rivals or net).to(memory_format=torch.channels_last), recipe)
     device = trainer.accelerator.device
@@ -104,6 +105,7 @@ def train(recipe: DictConfig) -> Outcome:
             "turn": int(rng.integers(8)),
             "textured": step >= w.perceptual_from,
             "judged": step >= w.adversarial_from,
+            "heard": min(1.0, max(0.0, (step - w.adversarial_from) / max(1, w.adversarial_warmup))),
         }
 
     def loss(_: torch.nn.Module, batch: dict) -> dict[str, Tensor]:
@@ -130,7 +132,7 @@ def train(recipe: DictConfig) -> Outcome:
             believed = rivals.believed(y)
             weight = adaptive_weight(rebuilt, believed, net.decoder[-2].weight)
             figures |= {"believed": believed, "told_apart": rivals.told_apart(x, y), "adaptive": weight}
-            total = total + w.adversarial * weight * believed + figures["told_apart"]
+            total = total + w.adversarial * batch["heard"] * weight * believed + figures["told_apart"]
         return {"loss": total, **figures}
 
     def on_save(trainer: Trainer) -> None:
