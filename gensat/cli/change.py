@@ -45,6 +45,15 @@ class Reading:
         return parse_wavelengths(self.wavelengths)
 
 
+@dataclass(frozen=True)
+class Writing:
+    """What is said and written over."""
+
+    json: options.Json = False
+    overwrite: options.Overwrite = False
+    quiet: options.Quiet = False
+
+
 @options.spread
 def burn(
     image: options.Picture,
@@ -56,16 +65,14 @@ def burn(
     patches: Annotated[float, typer.Option(help="How unevenly it burnt, 0 to 1.")] = 0.5,
     edge: Edge = 2.0,
     reading: Reading,
-    json: options.Json = False,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
+    writing: Writing,
 ) -> None:
     """Burn the ground: a mixture of what stood there, char and ash, in all bands of reflected light.
 
     gensat change burn before.tif --mask perimeter.geojson --severity 0.9 -o burnt.tif
     """
     how = {"severity": severity, "ash": ash, "patches": patches, "edge": edge}
-    _make("burn", image, mask, out, reading, how, Screen(quiet, json), overwrite=overwrite)
+    _make("burn", image, mask, out, reading, writing, how)
 
 
 @options.spread
@@ -79,16 +86,14 @@ def melt(
     water: Annotated[str, typer.Option(help="clear, lake, river, silt, mud, or g/m3 of sediment.")] = "clear",
     edge: Edge = 1.0,
     reading: Reading,
-    json: options.Json = False,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
+    writing: Writing,
 ) -> None:
     """Break up sea ice: leads open between floes; the mask is the ice that may melt.
 
     gensat change melt arctic.tif --mask ice.tif --share 0.4 -o summer.tif
     """
     how = {"share": share, "floes": floes, "water": water, "edge": edge}
-    _make("melt", image, mask, out, reading, how, Screen(quiet, json), overwrite=overwrite)
+    _make("melt", image, mask, out, reading, writing, how)
 
 
 @options.spread
@@ -107,9 +112,7 @@ def reforest(
         ),
     ] = None,
     reading: Reading,
-    json: options.Json = False,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
+    writing: Writing,
 ) -> None:
     """Plant a forest: crowns with sunlit and shaded sides, and their shadows.
 
@@ -120,7 +123,7 @@ def reforest(
         from gensat.geo.sun import SunPosition
 
         how["sun"] = SunPosition(*sun)
-    _make("reforest", image, mask, out, reading, how, Screen(quiet, json), overwrite=overwrite)
+    _make("reforest", image, mask, out, reading, writing, how)
 
 
 def _make(
@@ -129,12 +132,11 @@ def _make(
     mask: Path,
     out: Path,
     reading: Reading,
+    writing: Writing,
     how: dict[str, Any],
-    screen: Screen,
-    *,
-    overwrite: bool,
 ) -> None:
     wavelengths, began = reading.nanometres, clock.perf_counter()
+    screen, overwrite = Screen(writing.quiet, writing.json), writing.overwrite
     from gensat.files import check_output
     from gensat.geo.raster import image_suffix
     from gensat.render.change_request import Masked
