@@ -8,6 +8,7 @@ import torch
 from shard_toys import shard
 from toys import toy_vae
 
+from gensat.errors import InputError
 from gensat.models.autoencoder import ConvAutoencoder
 from gensat.train import autoencoder
 from gensat.train.adversary import PatchDiscriminator, Rivals, adaptive_weight, focal_frequency
@@ -169,3 +170,26 @@ def test_before_its_step_the_discriminator_is_as_it_was(tmp_path):
     third, _ = run(tmp_path, "one", 3)
     names = [name for name in first if name.startswith("discriminator.")]
     assert names and all(torch.equal(first[name], third[name]) for name in names)
+
+
+def test_a_training_goes_on_from_a_finished_autoencoder(tmp_path):
+    shard(tmp_path / "toy-000.tar", 6)
+    run(tmp_path, "first", 3)
+    finished = ConvAutoencoder.from_pretrained(tmp_path / "first" / "ema")
+    begun, _ = run(tmp_path, "second", 1, init=tmp_path / "first" / "ema", lr=1e-12, weight_decay=0)
+    for name, value in finished.named_parameters():
+        assert torch.allclose(begun[f"autoencoder.{name}"], value, atol=1e-6), name
+
+
+def test_a_decoder_goes_on_and_the_latents_stay(tmp_path):
+    shard(tmp_path / "toy-000.tar", 6)
+    run(tmp_path, "first", 3)
+    before = ConvAutoencoder.from_pretrained(tmp_path / "first" / "ema")
+    run(tmp_path, "second", 4, init=tmp_path / "first" / "ema", keep_encoder=True)
+    after = ConvAutoencoder.from_pretrained(tmp_path / "second" / "ema")
+    x = images(2, 16)
+    assert torch.equal(before.encode(x).latent_dist.mode(), after.encode(x).latent_dist.mode())
+    assert torch.equal(before.latent_std, after.latent_std) and torch.equal(before.latent_mean, after.latent_mean)
+    assert not torch.equal(before(x), after(x))
+    with pytest.raises(InputError, match="init=FOLDER"):
+        run(tmp_path, "third", 1, keep_encoder=True)

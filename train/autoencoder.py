@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch._functorch import config
 
+from ..errors import InputError
 from ..geo.display import contact_sheet
 from ..models.autoencoder import ConvAutoencoder
 from ..models.features import EfficientNetLite0
@@ -80,6 +81,11 @@ def train(recipe: DictConfig) -> Outcome:
     shape: Any = OmegaConf.to_container(recipe.model)  # plain lists: they go into config.json
     w = recipe.loss
     net = ConvAutoencoder.from_pretrained(recipe.init).train() if recipe.init else ConvAutoencoder(**shape)
+    if recipe.keep_encoder:
+        if not recipe.init:
+            raise InputError("keep_encoder=true keeps a finished encoder; give its autoencoder: init=FOLDER")
+        for part in (net.encoder, net.colour_in):
+            part.requires_grad_(False)
     rivals = Rivals(net, PatchDiscriminator(recipe.model.bands, **recipe.discriminator)) if w.adversarial else None
     trainer = Trainer((rivals or net).to(memory_format=torch.channels_last), recipe)
     device = trainer.accelerator.device
@@ -135,8 +141,13 @@ def train(recipe: DictConfig) -> Outcome:
             total = total + w.adversarial * batch["heard"] * weight * believed + figures["told_apart"]
         return {"loss": total, **figures}
 
+    def keep(folder: Path) -> None:
+        if not recipe.keep_encoder:
+            measure_latents(net, samples, weights, recipe.seed)
+        net.save_pretrained(folder)
+
     def on_save(trainer: Trainer) -> None:
-        trainer.save_ema(trainer.out / "ema", lambda _, folder: write(net, folder, samples, weights, recipe.seed))
+        trainer.save_ema(trainer.out / "ema", lambda _, folder: keep(folder))
 
     held = [samples[i].image for i in np.random.default_rng(recipe.seed).choice(len(samples), 6)]
     trainer.run(loss, draw, on_save=on_save, sample=lambda: beside(net, held))
@@ -167,14 +178,13 @@ def beside(model: ConvAutoencoder, images: Sequence[np.ndarray]) -> Image.Image:
 
 
 @torch.no_grad()
-def write(model: ConvAutoencoder, folder: Path, samples: Sequence[Sample], weights: np.ndarray, seed: int) -> None:
-    """Measure the latent statistics on random training crops, then save the model."""
+def measure_latents(model: ConvAutoencoder, samples: Sequence[Sample], weights: np.ndarray, seed: int) -> None:
+    """Set the latent statistics by random training crops."""
     x = random_crops(samples, weights, np.random.default_rng([seed, 2**31]), batch=128, crop=128)
     device = next(model.parameters()).device
     z = torch.cat([model.encode(part.to(device)).latent_dist.mode() for part in x.split(16)]).float()
     model.latent_mean.copy_(z.mean(dim=(0, 2, 3)))
     model.latent_std.copy_(z.std(dim=(0, 2, 3)))
-    model.save_pretrained(folder)
 
 
 if __name__ == "__main__":
