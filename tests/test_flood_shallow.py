@@ -75,6 +75,7 @@ def test_the_number_of_workers_changes_no_bit():
     state = moving(solver, puddles(domain))
     arrays = [a.numpy() for a in (state.depth, state.x, state.y)]
     ground = [solver.ground.bed.numpy(), solver.exists.numpy(), solver.manning.numpy()]
+    ground.append((np.zeros((1, 1), dtype=bool),) * 2)  # no wall of one cell
     numbers = np.array([solver.gravity, 1.5, 1e-6, solver.dx])
     results = []
     for workers in (1, 2, 5):
