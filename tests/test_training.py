@@ -71,6 +71,17 @@ def test_a_run_that_was_stopped_and_resumed_ends_in_the_same_weights(tmp_path):
     assert [json.loads(line)["step"] for line in (tmp_path / "a/log.jsonl").read_text().splitlines()] == [2, 4, 6]
 
 
+def test_a_run_killed_after_its_last_checkpoint_still_writes_its_result(tmp_path):
+    def killed(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(linear(), recipe(tmp_path, steps=2)).run(fit, on_save=killed)
+    written = []
+    Trainer(linear(), recipe(tmp_path, steps=2)).run(fit, on_save=lambda trainer: written.append(trainer.step))
+    assert written == [2]
+
+
 def test_a_gradient_that_is_not_finite_skips_the_step(tmp_path):
     trainer = Trainer(linear(), recipe(tmp_path, steps=1))
     before = trainer.plain.weight.clone()

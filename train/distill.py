@@ -24,6 +24,7 @@ from ..hub.resolve import model_folder
 from ..metrics.reconstruction import psnr_each
 from .assemble import forget_origin
 from .card import Outcome, count_by, finished, write_card
+from .device import make_accelerator
 from .feed import check_data, samples
 from .finetune import cached_text, common_size
 from .latents import Entry, fitted, make_dropout
@@ -31,7 +32,7 @@ from .logs import say
 from .objective import loss
 from .paths import Wishes, inputs_of, kept_paths, key_of, levels, load_paths, solve
 from .recipe import program, start
-from .runner import Trainer, make_accelerator
+from .runner import Trainer
 from .tuning import epoch_order, told_apart
 
 

@@ -28,12 +28,13 @@ from ..hub.spec import ModelSpec
 from .cache import cached
 from .card import Outcome, count_by, finished, write_card
 from .checkpoint import sync
+from .device import make_accelerator
 from .feed import check_data, identity, samples
 from .latents import Entry, TextBank, encode_samples, fitted, make_dropout
 from .methods import METHODS, Tuned, result_spec
 from .objective import Objective, loss
 from .recipe import program, start
-from .runner import Trainer, make_accelerator
+from .runner import Trainer
 from .sheets import requests, sample_sheet
 from .tuning import EpochDraw, told_apart
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, send_to_device
 from diffusers.training_utils import EMAModel
 from omegaconf import DictConfig, OmegaConf
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader
 from ..errors import InputError, ModelError
 from . import checkpoint
 from .averages import PowerAverages
+from .device import make_accelerator
 from .logs import Log, say
 from .optim import RATES, make_optimizers
 from .parts import PartDraw, Parts, part_seed, rows
@@ -29,22 +29,6 @@ from .stops import stops
 
 LossFunction = Callable[[Any, Any], dict[str, Tensor]]
 _BUCKET = 2**24  # gradient values sent at a time
-
-
-def make_accelerator(recipe: DictConfig) -> Accelerator:
-    """accelerate's view of this process: device, number format, and which of several it is.
-
-    ``precision: auto`` is bf16 where the machine computes in it, else fp16 on a GPU and float32 on a CPU (which only emulates bf16, at
-    half the speed). Raises InputError for fp16 without a GPU.
-    """
-    precision = recipe.get("precision") or "no"  # YAML reads a bare no as False
-    gpu = torch.cuda.is_available()
-    if precision == "auto":
-        able = torch.cuda.is_bf16_supported() if gpu else bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
-        precision = "bf16" if able else "fp16" if gpu else "no"
-    if precision == "fp16" and not gpu:
-        raise InputError("fp16 training needs a GPU; use precision=bf16 or precision=no here")
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=not gpu)
 
 
 class Trainer:
@@ -205,6 +189,8 @@ class Trainer:
         batches = self._batches(draw)
         try:
             with stops() as stop:
+                if self.done >= 1 and on_save:  # a run killed between its last checkpoint and this
+                    on_save(self)
                 while self.done < 1:
                     rate = self._rate()
                     self._update(loss, next(batches), rate)
