@@ -45,7 +45,7 @@ def test_a_view_is_what_the_renderer_gives(block):
     image, footprints, place = block
     (scene,) = GensatScene().make("", footprints, "0", 0.0, geo=Geo((image,)))
     plain = {**LOOK, "samples": 1, "facades": "none"}
-    picture, depth, invented = GensatGroundView().look(scene, place.lon, place.lat, **plain)
+    picture, depth, invented = GensatGroundView().look(scene, lon=place.lon, lat=place.lat, **plain)
     own = Scene.from_buildings(image, footprints, 0.0)
     camera = Camera.looking(own.frame, own.stand(place), heading=0.0, fov=90.0, width=32, height=24)
     view = render(own, camera)
@@ -53,12 +53,12 @@ def test_a_view_is_what_the_renderer_gives(block):
     assert picture.shape == (1, 24, 32, 3) and depth.shape == picture.shape and invented.shape == (1, 24, 32)
     assert invented[0][view.kind == 3].all() and not invented[0][view.seen].any()
     assert depth.max() == 1 and depth[0][view.sky].max() == 0
-    dressed, _, still = GensatGroundView().look(scene, place.lon, place.lat, **LOOK, samples=1, seed=2)
+    dressed, _, still = GensatGroundView().look(scene, lon=place.lon, lat=place.lat, **LOOK, samples=1, seed=2)
     light = open_light(own, seed=2)
     assert isinstance(light, DressedLight)
     torch.testing.assert_close(dressed[0], render(own, camera, light=light).rgb)
     assert torch.equal(still, invented) and not torch.equal(dressed, picture)
-    around, _, _ = GensatGroundView().look(scene, place.lon, place.lat, **{**LOOK, "panorama": True})
+    around, _, _ = GensatGroundView().look(scene, lon=place.lon, lat=place.lat, **{**LOOK, "panorama": True})
     assert around.shape == (1, 24, 32, 3)
 
 
@@ -66,16 +66,16 @@ def test_a_refiner_paints_the_view(block):
     image, footprints, place = block
     (scene,) = GensatScene().make("", footprints, "0", 0.0, geo=Geo((image,)))
     asked = {**LOOK, "width": 96, "height": 64, "samples": 1, "facades": "none"}
-    raw, _, _ = GensatGroundView().look(scene, place.lon, place.lat, **asked)
+    raw, _, _ = GensatGroundView().look(scene, lon=place.lon, lat=place.lat, **asked)
     painter = {"refiner": toy_refiner(), "prompt": "red houses", "seed": 3}
-    made, _, invented = GensatGroundView().look(scene, place.lon, place.lat, **asked, **painter)
-    again, _, _ = GensatGroundView().look(scene, place.lon, place.lat, **asked, **painter)
+    made, _, invented = GensatGroundView().look(scene, lon=place.lon, lat=place.lat, **asked, **painter)
+    again, _, _ = GensatGroundView().look(scene, lon=place.lon, lat=place.lat, **asked, **painter)
     suits = {**asked, "facades": "what suits"}  # which the refiner is shown
-    assert not torch.equal(made, GensatGroundView().look(scene, place.lon, place.lat, **suits, **painter)[0])
+    assert not torch.equal(made, GensatGroundView().look(scene, lon=place.lon, lat=place.lat, **suits, **painter)[0])
     assert torch.equal(made, again) and not torch.equal(made, raw)
     assert torch.equal((made != raw).any(-1) & (invented == 0), torch.zeros_like(invented, dtype=torch.bool))  # the sky
     with pytest.raises(InputError, match="from above"):
-        GensatGroundView().look(scene, place.lon, place.lat, **asked, refiner=object())
+        GensatGroundView().look(scene, lon=place.lon, lat=place.lat, **asked, refiner=object())
 
 
 def test_a_scene_is_written_under_a_new_name_each_time(block):
@@ -97,7 +97,7 @@ def test_what_is_wrong_is_said(block):
         GensatScene().make("", "", "dtm.tif", 0.0, geo=Geo((image,)))
     (scene,) = GensatScene().make("", footprints, "0", 0.0, geo=Geo((image,)))
     with pytest.raises(InputError, match="outside the image"):
-        GensatGroundView().look(scene, place.lon + 1, place.lat, **LOOK)
+        GensatGroundView().look(scene, lon=place.lon + 1, lat=place.lat, **LOOK)
 
 
 def test_a_file_saved_again_is_read_again(block, tmp_path):

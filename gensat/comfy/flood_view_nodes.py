@@ -48,15 +48,6 @@ class GensatFloodView(Node):
         scene: Any,
         depth: str,
         level: str,
-        lon: float,
-        lat: float,
-        heading: float,
-        pitch: float,
-        fov: float,
-        panorama: bool,
-        width: int,
-        height: int,
-        eye: float,
         water: str,
         wind: float,
         staff: float,
@@ -67,8 +58,12 @@ class GensatFloodView(Node):
         samples: int = 2,
         seed: int = 0,
         facades: str = SUITABLE,
+        **stand: Any,
     ) -> tuple[Any, Any, Any]:
-        """The view under water (with the depth written beside a staff), the view before, and the mask of the water that is seen."""
+        """The view under water (with the depth written beside a staff), the view before, and the mask of the water that is seen.
+
+        ``stand`` is what the widgets of :func:`gensat.comfy.node.standing` say.
+        """
         from gensat.geo.classes import WATER
         from gensat.render.flood_request import open_flood
         from gensat.render.flood_scene import Staff, require_above
@@ -79,9 +74,7 @@ class GensatFloodView(Node):
         from gensat.render.water_optics import Water
 
         muddy = Water.named(water.strip())
-        camera = camera_at(
-            scene, lon, lat, eye, heading=heading, pitch=pitch, fov=fov, panorama=panorama, width=width, height=height
-        )
+        camera = camera_at(scene, **stand)
         marked = None
         if staff:
             x, y = scene.frame.local(staff_lon, staff_lat)

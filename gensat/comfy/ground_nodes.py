@@ -90,30 +90,23 @@ class GensatGroundView(Node):
     def look(
         self,
         scene: Any,
-        lon: float,
-        lat: float,
-        heading: float,
-        pitch: float,
-        fov: float,
-        panorama: bool,
-        width: int,
-        height: int,
-        eye: float,
         time: str = "",
         samples: int = 2,
         refiner: Any = None,
         prompt: str = "a street view",
         seed: int = 0,
         facades: str = SUITABLE,
+        **stand: Any,
     ) -> tuple[Any, Any, Any]:
-        """The picture, metres of depth scaled so that the nearest is 1 and the sky 0, and the mask of what is invented."""
+        """The picture, metres of depth scaled so that the nearest is 1 and the sky 0, and the mask of what is invented.
+
+        ``stand`` is what the widgets of :func:`gensat.comfy.node.standing` say.
+        """
         from gensat.pipelines.ground import GroundPipeline, GroundViews
         from gensat.render.gbuffers import render
         from gensat.render.request import open_light
 
-        camera = camera_at(
-            scene, lon, lat, eye, heading=heading, pitch=pitch, fov=fov, panorama=panorama, width=width, height=height
-        )
+        camera = camera_at(scene, **stand)
         style = None if facades == SUITABLE else facades
         light = open_light(scene, time=time.strip() or None, facades=style, seed=seed)
         view = render(scene, camera, light=light, samples=samples)

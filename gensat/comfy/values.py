@@ -71,10 +71,10 @@ def one_image(geo: Geo | None, file: str, needs: str) -> GeoImage | Path:
 
 def camera_at(
     scene: Scene,
+    *,
     lon: float,
     lat: float,
     eye: float,
-    *,
     heading: float,
     pitch: float,
     fov: float,
