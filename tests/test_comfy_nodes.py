@@ -19,8 +19,9 @@ from toys import toy_pipeline
 from gensat import Acquisition, Canvas, GeoImage, Place
 from gensat.cli import run
 from gensat.comfy import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+from gensat.comfy.node import standing
 from gensat.comfy.nodes import to_pixels
-from gensat.comfy.values import Geo
+from gensat.comfy.values import Geo, camera_at
 from gensat.errors import InputError
 from gensat.geo.classes import COLOURS, WATER, WOODLAND
 from gensat.geo.crs import utm_crs
@@ -75,7 +76,8 @@ def test_a_node_is_what_comfyui_takes_for_one(node):
     json.dumps(inputs)  # /object_info sends it to the browser
     parameters = inspect.signature(getattr(node, node.FUNCTION)).parameters
     named = {**inputs["required"], **inputs.get("optional", {})}
-    assert list(parameters)[1:] == list(named)
+    own = [name for name in named if "stand" not in parameters or name not in standing()]
+    assert [name for name in parameters if name not in ("self", "stand")] == own
     for name in inputs.get("optional", {}):
         assert parameters[name].default is not inspect.Parameter.empty
     for name, (kind, *rest) in named.items():
@@ -94,6 +96,10 @@ def test_a_node_is_what_comfyui_takes_for_one(node):
     assert len(node.RETURN_TYPES) == len(node.RETURN_NAMES)
     assert set(node.RETURN_TYPES) <= TYPES
     assert node.CATEGORY == "gensat" and node.DESCRIPTION
+
+
+def test_a_camera_takes_what_the_widgets_of_standing_say():
+    assert set(inspect.signature(camera_at).parameters) == {"scene", *standing()}
 
 
 def test_importing_the_nodes_imports_no_comfyui():
