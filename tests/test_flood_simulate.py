@@ -62,15 +62,20 @@ def test_a_level_floods_what_the_dike_lets_it(tmp_path):
     assert said["levels"]["levels"] == 25
 
 
-def test_a_sea_that_has_no_heights_floods_its_coast(tmp_path):
-    """Many DEMs are nodata over the sea."""
+def coast_without_sea(tmp_path):
+    """Land, five columns of beach at 1 m, and a sea of which only a mask is known."""
     bed = np.full((40, 60), 8.0, np.float32)
     bed[:, 40:45], bed[:, 45:] = 1.0, np.nan
-    domain = coast(tmp_path, bed)
     sea = np.zeros((40, 60), np.uint8)
     sea[:, 45:] = 1
     GeoImage(sea, ["sea"], UTM, GRID).save(tmp_path / "sea.tif")
-    made, _ = simulate(domain, Scenario(level=2.0, sea=tmp_path / "sea.tif"))
+    return coast(tmp_path, bed), tmp_path / "sea.tif"
+
+
+def test_a_sea_that_has_no_heights_floods_its_coast(tmp_path):
+    """Many DEMs are nodata over the sea."""
+    domain, sea = coast_without_sea(tmp_path)
+    made, _ = simulate(domain, Scenario(level=2.0, sea=sea))
     assert made.extent.sum() == 40 * 5 and domain.exists.sum() == 40 * 45
 
 
@@ -239,13 +244,8 @@ def test_a_tide_comes_and_goes_and_is_added_to_the_level(tmp_path):
 
 
 def test_a_sea_without_heights_is_held_beside_the_land(tmp_path):
-    bed = np.full((40, 60), 8.0, np.float32)
-    bed[:, 40:45], bed[:, 45:] = 1.0, np.nan
-    domain = coast(tmp_path, bed)
-    sea = np.zeros((40, 60), np.uint8)
-    sea[:, 45:] = 1
-    GeoImage(sea, ["sea"], UTM, GRID).save(tmp_path / "sea.tif")
-    made, said = simulate(domain, Scenario(level=2.0, sea=tmp_path / "sea.tif", method="inertial", hours=0.5, rise=0.1))
+    domain, sea = coast_without_sea(tmp_path)
+    made, said = simulate(domain, Scenario(level=2.0, sea=sea, method="inertial", hours=0.5, rise=0.1))
     assert said["sea"]["cells"] == 40 and made.extent.sum() == 40 * 5
     np.testing.assert_allclose(made.depth_end[:, 40:45], 1.0, atol=0.02)
 
