@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from refiner_toys import toy_refiner
 
+from gensat.errors import InputError
 from gensat.train.recipe import load_recipe
 from gensat.train.refiner_report import SIDES, panorama_crops, train
 from gensat.train.refiner_views import held_out_types
@@ -30,6 +31,15 @@ def test_crops_look_all_around_at_the_height_of_eyes(panoramas):
     assert all(torch.equal(a, b) for a, b in zip(crops, again, strict=True)) and crops[0].shape == (32, 32, 3)
     for crop in crops:
         assert crop[0, :, 2].mean() > crop[0, :, 0].mean() and crop[-1, :, 0].mean() > crop[-1, :, 2].mean()
+
+
+def test_panoramas_that_are_missing_are_said_before_anything_is_painted(panoramas, tmp_path):
+    for given, what in (([], "there are none"), (["nothere.exr"], "nothere.exr is no file")):
+        recipe = load_recipe("refiner_report", [f"out={tmp_path / 'out'}"])
+        recipe.panoramas, recipe.trained_panoramas = given, [str(panoramas[1])]
+        with pytest.raises(InputError, match=what):
+            train(recipe)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from torch import Tensor
 
 import gensat
 
+from ..errors import InputError
 from ..files import write_bytes
 from ..geo.display import contact_sheet
 from ..metrics.base import FeatureSet, extract
@@ -53,6 +54,11 @@ def main(arguments: list[str]) -> None:
 def train(recipe: DictConfig) -> Outcome:
     """Measure to the recipe; figures.json and pictures go to ``out``."""
     began, out = time.time(), Path(recipe.out)
+    for name in ("panoramas", "trained_panoramas"):
+        missing = [path for path in recipe[name] if not Path(path).is_file()]
+        if missing or not recipe[name]:
+            what = f"{missing[0]} is no file" if missing else "there are none"
+            raise InputError(f"{name} are what pictures are compared with, and {what}; give {name}=[FILE,...]")
     if recipe.count < 320:
         say(f"{recipe.count} views are too few for a Frechet-64 that can be compared; give 320 or more")
     out.mkdir(parents=True, exist_ok=True)
