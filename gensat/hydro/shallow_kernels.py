@@ -280,33 +280,11 @@ def _tile(r0, c0, ground, water, later, kinds, levels, numbers, dt, blend, s, li
 
 @nb.njit(**OPTIONS)
 @no_type_check
-def _share(
-    worker,
-    workers,
-    active,
-    z,
-    exists,
-    n,
-    weirs,
-    h,
-    qx,
-    qy,
-    h2,
-    qx2,
-    qy2,
-    kinds,
-    levels,
-    numbers,
-    dt,
-    blend,
-    wet,
-    inflow,
-):
+def _share(worker, workers, active, ground, water, later, kinds, levels, numbers, dt, blend, wet, inflow):
     """The tiles of one worker, with scratch of its own."""
     s = np.zeros((PLANES, TILE[0] + 2 * RING, TILE[1] + 2 * RING))
     lines = np.zeros((LINES, TILE[1] + 2 * RING))
-    ground, water, later = (z, exists, n, weirs), (h, qx, qy), (h2, qx2, qy2)
-    across = (z.shape[1] + TILE[1] - 1) // TILE[1]
+    across = (ground[0].shape[1] + TILE[1] - 1) // TILE[1]
     for i in range(worker, len(active), workers):
         row, column = active[i] // across, active[i] % across
         wet[active[i]] = _tile(
@@ -357,28 +335,8 @@ def stage(active, z, exists, n, weirs, h, qx, qy, h2, qx2, qy2, kinds, levels, n
     """
     inflow = np.zeros((len(active), 4))
     for worker in nb.prange(workers):
-        _share(
-            worker,
-            workers,
-            active,
-            z,
-            exists,
-            n,
-            weirs,
-            h,
-            qx,
-            qy,
-            h2,
-            qx2,
-            qy2,
-            kinds,
-            levels,
-            numbers,
-            dt,
-            blend,
-            wet,
-            inflow,
-        )
+        ground, water, later = (z, exists, n, weirs), (h, qx, qy), (h2, qx2, qy2)
+        _share(worker, workers, active, ground, water, later, kinds, levels, numbers, dt, blend, wet, inflow)
     total = np.zeros(4)
     for i in range(len(active)):
         total += inflow[i]
