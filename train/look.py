@@ -5,7 +5,6 @@ One small JPEG a source: samples evenly over its files, each with the end of its
 """
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
@@ -14,7 +13,7 @@ from ..errors import InputError
 from ..files import atomic_write
 from ..geo.display import contact_sheet
 from .data import SOURCES, load_samples
-from .recipe import program
+from .recipe import folder_and_options, program
 from .screening_list import left_out
 from .sources import Sample
 
@@ -38,15 +37,10 @@ def sheet(samples: Iterable[Sample], *, side: int = 112) -> Image.Image:
 
 def main(arguments: list[str]) -> None:
     """Write ``SOURCE.jpg`` for each source that has something to show, and print how many samples stand behind it."""
-    if not arguments or "=" in arguments[0]:
-        raise InputError("give the folder for the sheets: python -m gensat.train.look OUT")
-    given = dict(a.partition("=")[::2] for a in arguments[1:])
-    if unknown := set(given) - set(_OPTIONS):
-        raise InputError(f"there is no {', '.join(sorted(unknown))}=; it takes {', '.join(_OPTIONS)}")
-    options = _OPTIONS | given
+    out, options = folder_and_options(arguments, _OPTIONS, "sheets")
     if not options["count"].isdigit() or not int(options["count"]):
         raise InputError(f"count is {options['count']!r}; give a whole number, 1 or more")
-    out, only = Path(arguments[0]), options["left_out"] == "true"
+    only = options["left_out"] == "true"
     out.mkdir(parents=True, exist_ok=True)
     for source in options["sources"].split(","):
         root, split = options["root"] or None, options["split"]

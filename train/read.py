@@ -22,7 +22,7 @@ from .data import load_samples
 from .evaluation.networks import load_net
 from .look import spread
 from .readings import Readings, write_json, write_layouts
-from .recipe import program
+from .recipe import folder_and_options, program
 from .sources import Sample
 
 SOURCES = ("houston", "ucmerced")
@@ -51,17 +51,12 @@ def known_share(maps: Sequence[np.ndarray]) -> dict[str, float]:
 
 def main(arguments: list[str]) -> None:
     """Read the sources that are not read yet, and print the calibration and what came of it."""
-    if not arguments or "=" in arguments[0]:
-        raise InputError("give the folder for the readings: python -m gensat.train.read OUT")
-    given = dict(a.partition("=")[::2] for a in arguments[1:])
-    if unknown := set(given) - set(_OPTIONS):
-        raise InputError(f"there is no {', '.join(sorted(unknown))}=; it takes {', '.join(_OPTIONS)}")
-    options = _OPTIONS | given
+    folder, options = folder_and_options(arguments, _OPTIONS, "readings")
     for name in ("every", "sheet"):
         if not options[name].isdigit() or not int(options[name]):
             raise InputError(f"{name} is {options[name]!r}; give a whole number, 1 or more")
     read(
-        Path(arguments[0]),
+        folder,
         root=options["root"] or None,
         sources=options["sources"].split(","),
         every=int(options["every"]),

@@ -84,6 +84,19 @@ def start(train: Callable[[DictConfig], Any], name: str, arguments: Sequence[str
     train(load_recipe(name, given))
 
 
+def folder_and_options(arguments: Sequence[str], options: dict[str, str], what: str) -> tuple[Path, dict[str, str]]:
+    """``FOLDER key=value ...`` of a program without a recipe; ``options`` are those it takes, with their defaults.
+
+    Raises InputError for no folder (``what`` is written there), or an option that there is not.
+    """
+    if not arguments or "=" in arguments[0]:
+        raise InputError(f"give the folder for the {what} first, then key=value")
+    given = dict(a.partition("=")[::2] for a in arguments[1:])
+    if unknown := set(given) - set(options):
+        raise InputError(f"there is no {', '.join(sorted(unknown))}=; it takes {', '.join(options)}")
+    return Path(arguments[0]), options | given
+
+
 def program(main: Callable[[list[str]], None]) -> None:
     """What ``python -m gensat.train.NAME`` does: what the user got wrong is one sentence, and the exit code 2."""
     try:
