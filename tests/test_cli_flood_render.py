@@ -105,7 +105,7 @@ def test_the_node_makes_what_the_command_makes(folder):
         == 0
     )
     picture, geo, mask = GensatFloodRender().render(
-        "depth.tif", "optical", "silt", 1.5, "", 2.0, 1, geo=Geo((GeoImage.open("image.tif"),))
+        "depth.tif", "optical", "silt", 5.0, "", 2.0, 1, geo=Geo((GeoImage.open("image.tif"),))
     )
     assert np.array_equal(geo.scenes[0].array, GeoImage.open("c.tif").array)
     assert picture.shape == (1, 64, 64, 3) and np.array_equal(mask[0].numpy() == 1, water() > 0)

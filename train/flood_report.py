@@ -41,8 +41,8 @@ from .water_cheats import PAINT, laid_in, painted
 
 CONFIDENCE = 0.95
 BASELINE = "hand-painted"
-WIND = 7.0
-"""Metres a second with which optics gives water the grain (the deviation of what is finer than two pixels) of the training place's."""
+CALM = 1.5
+"""Metres a second in which optics' water is as smooth as paint."""
 
 _SLOPE = 0.02  # of the ground, where a depth has to be made up
 
@@ -135,8 +135,8 @@ def renderers(pipe: FloodPipeline, recipe: DictConfig) -> dict[str, Renderer]:
     def optical(flood: LaidFlood, seed: int) -> np.ndarray:
         return render_flood(flood.image, flood.depth, flood.seen, gsd=GSD, seed=seed).array
 
-    def windy(flood: LaidFlood, seed: int) -> np.ndarray:
-        return render_flood(flood.image, flood.depth, flood.seen, gsd=GSD, seed=seed, wind=WIND).array
+    def calm(flood: LaidFlood, seed: int) -> np.ndarray:
+        return render_flood(flood.image, flood.depth, flood.seen, gsd=GSD, seed=seed, wind=CALM).array
 
     def grainy(flood: LaidFlood, seed: int) -> np.ndarray:
         grain = np.zeros(flood.image.array.shape)
@@ -151,7 +151,7 @@ def renderers(pipe: FloodPipeline, recipe: DictConfig) -> dict[str, Renderer]:
         "diffusion": diffusion,
         "diffusion without grain": smooth,
         "optical": optical,
-        f"optical, wind of {WIND:g} m/s": windy,
+        f"optical, wind of {CALM:g} m/s": calm,
         BASELINE: lambda flood, seed: painted(flood.image.array, flood.seen),
         "paint with grain": grainy,
         "diffusion without the mask": unmasked,

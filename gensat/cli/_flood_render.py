@@ -59,7 +59,7 @@ class Optics:
             rich_help_panel=_OPTICS,
         ),
     ] = "silt"
-    wind: Annotated[float, typer.Option(help="Metres per second, for waves and glint.", rich_help_panel=_OPTICS)] = 1.5
+    wind: Annotated[float, typer.Option(help="Metres per second, for waves and glint.", rich_help_panel=_OPTICS)] = 5.0
     sun: Annotated[
         tuple[float, float] | None,
         typer.Option(help="Degrees from true north, degrees up.", metavar="AZ EL", rich_help_panel=_OPTICS),

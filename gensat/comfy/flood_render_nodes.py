@@ -27,7 +27,7 @@ class GensatFloodRender(Node):
                 "water": text(
                     "silt", "Optical: clear to mud, g/m3 of sediment, image (its largest water), or a mask file."
                 ),
-                "wind": number(1.5, 0.0, 30.0, 0.5, "Optical: metres per second."),
+                "wind": number(5.0, 0.0, 30.0, 0.5, "Optical: metres per second."),
                 "prompt": text("a flooded neighborhood", "Diffusion: words."),
                 "edge": number(2.0, 0.0, 50.0, 0.5, "Pixels over which the water sets in."),
                 **seeds(),

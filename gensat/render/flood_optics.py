@@ -60,7 +60,7 @@ def render_flood(
     seen: Bool[np.ndarray, "h3 w3"],
     *,
     water: Water | str | float | int = "silt",
-    wind: float | int = 1.5,
+    wind: float | int = 5.0,
     sun: SunPosition = SUN,
     cloud: float | int = 0.2,
     edge: float | int = 2.0,
