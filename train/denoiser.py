@@ -18,6 +18,8 @@ from torch import Tensor
 from ..conditioning.text import load_minilm
 from ..diffusion.codec import Codec
 from ..models.autoencoder import ConvAutoencoder
+from ..models.features import to_tensor
+from .alignment import Alignment
 from .assemble import ConditionedDenoiser, build, make_pipeline, save_scheduler
 from .cache import cached
 from .card import Outcome, finished, write_card
@@ -60,22 +62,32 @@ def train(recipe: DictConfig) -> Outcome:
     bank = load_bank(recipe)
     drop, objective = make_dropout(recipe.dropout), BatchObjective(**recipe.objective)
     small = min(bank.by_size)
-    trainer = Trainer(build(recipe), recipe)
+    base = build(recipe)
+    if recipe.align.weight:
+        base.alignment = Alignment(base.unet, block=recipe.align.block)
+    trainer = Trainer(base, recipe)
     unet = torch.compile(trainer.plain.unet, dynamic=False) if recipe.compile else trainer.plain.unet
     sensors = list(trainer.plain.acquisition_encoder.config.sensors)
 
     def draw(step: int) -> dict[str, Any]:
         rng = np.random.default_rng([recipe.seed, step])
         entries = bank.batch(rng, small=3 * recipe.batch, large=recipe.batch, share=recipe.large, crops=recipe.crops)
-        latents = turn_each(stacked(entries), turns(entries, int(rng.integers(8))))
-        return told(bank, entries, rng, drop, sensors) | objective(latents, rng)
+        ways = turns(entries, int(rng.integers(8)))
+        batch = told(bank, entries, rng, drop, sensors) | objective(turn_each(stacked(entries), ways), rng)
+        if recipe.align.weight:
+            batch["image"] = turn_each(to_tensor([e.image for e in entries]), ways)
+        return batch
 
     def error(model: ConditionedDenoiser, batch: dict[str, Any]) -> dict[str, Tensor]:
         vector = model.place_encoder(*batch["place"]) + model.acquisition_encoder(*batch["acquisition"])
         x, t, tokens, mask = (batch[n] for n in ("x", "t", "tokens", "mask"))
         prediction = unet(x, t, tokens, encoder_attention_mask=mask, time_vector=vector, return_dict=False)[0]
         value = loss(prediction, batch)
-        return {"loss": value, "large" if x.shape[-1] > small else "small": value}
+        figures = {"large" if x.shape[-1] > small else "small": value}
+        if recipe.align.weight:
+            figures["unlike"] = model.alignment(batch["image"])
+            value = value + recipe.align.weight * figures["unlike"]
+        return {"loss": value, **figures}
 
     def save(model: ConditionedDenoiser, folder: Path) -> None:
         model.save(folder)
