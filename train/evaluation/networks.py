@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...errors import InputError
+from ...errors import InputError, ModelError
 from ...metrics.relations import Centre, centres_of_classes
 from ...models.clip import Clip
 from ...models.extractors import check_extractor, load_extractor
@@ -30,7 +30,7 @@ class LeftOut(Exception):
 class Networks:
     """Names and paths of the networks, as the command line takes them.
 
-    ``extractor``: ``lite0``, ``inception:FILE`` or ``clip:FOLDER``; ``clip``: folder for CLIP score and CMMD; ``lpips``:
+    ``extractor``: ``lite0``, ``lite2``, ``inception:FILE`` or ``clip:FOLDER``; ``clip``: folder for CLIP score and CMMD; ``lpips``:
     file of torchvision's AlexNet; ``geolocator``: ``geoclip:CLIP_FOLDER`` or ``plonk:FOLDER,DINOV2_FOLDER``.
     """
 
@@ -59,6 +59,14 @@ class Networks:
     def features(self) -> FeatureExtractor:
         """What Frechet, kernel distance, precision, recall and memorisation are taken from."""
         return load_extractor(self.extractor, device=self.device)
+
+    @cached_property
+    def second(self) -> FeatureExtractor:
+        """Another one than ``features``: lite2, or lite0 where that is lite2. Raises LeftOut."""
+        try:
+            return load_extractor("lite0" if self.extractor == "lite2" else "lite2", device=self.device)
+        except ModelError as reason:
+            raise LeftOut(str(reason)) from reason
 
     @cached_property
     def backbone(self) -> EfficientNetLite0:

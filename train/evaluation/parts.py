@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ...errors import InputError
 from .controls import conditions, gsd, layout
-from .distribution import distribution
+from .distribution import distribution, second
 from .places import place
 from .reconstruction import autoencoder, pairs
 from .regions import regions
@@ -16,6 +16,7 @@ from .words import relations, text
 PARTS: dict[str, Callable[[Evaluation], dict]] = {
     "autoencoder": autoencoder,
     "distribution": distribution,
+    "second": second,
     "pairs": pairs,
     "text": text,
     "relations": relations,
@@ -26,7 +27,7 @@ PARTS: dict[str, Callable[[Evaluation], dict]] = {
     "conditions": conditions,
 }
 OF_A_MODEL = tuple(name for name in PARTS if name != "pairs")
-OF_FOLDERS = ("distribution", "pairs", "text", "relations", "regions", "place")
+OF_FOLDERS = ("distribution", "second", "pairs", "text", "relations", "regions", "place")
 
 
 def check_parts(parts: Sequence[str]) -> None:
