@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,9 @@ class ConditionedPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             kwargs["text_encoder"], kwargs["tokenizer"] = load_minilm()
             if kwargs.get("torch_dtype") is not None:
                 kwargs["text_encoder"] = kwargs["text_encoder"].to(kwargs["torch_dtype"])
-        for name, owner in spec.shared.items():
+        for name in spec.shared:
             if not (folder / name).is_dir() and name not in kwargs:
-                kwargs[name] = load_component(model_folder(owner), name, kwargs.get("torch_dtype"))
+                kwargs[name] = load_component(folder, name, kwargs.get("torch_dtype"), spec=spec)
         given = set(kwargs)
         pipe = super().from_pretrained(str(folder), **{"use_safetensors": True, **kwargs})
         for name, module in pipe.components.items():
@@ -109,7 +110,7 @@ class ConditionedPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save every component, the text encoder included, and the spec: the folder stands alone."""
         super().save_pretrained(save_directory, **kwargs)
-        self.spec.save(save_directory)
+        replace(self.spec, lora=None).save(save_directory)  # its denoiser has it already
 
     @property
     def codec(self) -> Codec:

@@ -5,13 +5,16 @@ import shutil
 import pytest
 import torch
 from omegaconf import OmegaConf
+from peft import LoraConfig, get_peft_model_state_dict
 from toys import wake
 
 import gensat
 from gensat.cli import run
 from gensat.errors import InputError, ModelError
 from gensat.hub.resolve import model_folder
+from gensat.hub.weights import load_component
 from gensat.models.autoencoder import ConvAutoencoder
+from gensat.pipelines.satellite import SatellitePipeline
 from gensat.train import assemble, posthoc
 from gensat.train.assemble import build, save_scheduler
 from gensat.train.averages import PowerAverages
@@ -60,6 +63,42 @@ def test_another_autoencoder_is_not_left_out(denoiser, tmp_path):
 
 def put_with(out, denoiser, vae):
     assemble.main([str(out), f"autoencoder={vae}", f"denoiser={denoiser}", "vae_of=gensat-small"])
+
+
+def test_a_model_may_be_another_ones_core_and_a_lora(denoiser, tmp_path):
+    put(tmp_path / "core", denoiser, "open=1")
+    pipe = gensat.load(tmp_path / "core")
+    torch.manual_seed(1)
+    pipe.unet.add_adapter(
+        LoraConfig(r=2, lora_alpha=4, target_modules=["to_q", "to_v"], init_lora_weights=False), "own"
+    )
+    SatellitePipeline.save_lora_weights(
+        tmp_path, unet_lora_layers=get_peft_model_state_dict(pipe.unet, adapter_name="own")
+    )
+    lora = tmp_path / "pytorch_lora_weights.safetensors"
+
+    assemble.main([str(tmp_path / "whole"), f"core={tmp_path / 'core'}", f"lora={lora}"])
+    assert sorted(p.name for p in (tmp_path / "whole").iterdir() if p.is_dir()) == ["lora", "scheduler"]
+    whole, core = gensat.load(tmp_path / "whole"), gensat.load(tmp_path / "core")
+    assert whole.spec.licence == "CC BY-NC-SA 4.0" and core.spec.licence == "CC BY-SA 4.0"
+    how = {"seed": 3, "width": 128, "height": 128, "num_inference_steps": 2}
+    without = core("", **how).scenes[0].array.astype(int)
+    core.load_lora_weights(str(tmp_path), weight_name=lora.name)
+    wanted, made = (p("", **how).scenes[0].array.astype(int) for p in (core, whole))
+    assert abs(made - wanted).max() <= 1 < abs(made - without).max()
+
+    whole.save_pretrained(tmp_path / "alone")  # has what was merged, once
+    assert (gensat.load(tmp_path / "alone")("", **how).scenes[0].array == made).all()
+    third = load_component(tmp_path / "whole", "unet")  # as a model takes it that shares it
+    assert all(
+        torch.equal(a, b) for a, b in zip(third.state_dict().values(), whole.unet.state_dict().values(), strict=True)
+    )
+    lora.write_bytes(b"{}")
+    with pytest.raises(ModelError, match="does not fit its denoiser"):
+        assemble.main([str(tmp_path / "bad"), f"core={tmp_path / 'core'}", f"lora={lora}"])
+    (tmp_path / "whole" / assemble.LORA).unlink()
+    with pytest.raises(ModelError, match="restore the model folder"):
+        gensat.load(tmp_path / "whole")
 
 
 def test_a_model_is_sampled_by_what_its_denoiser_was_trained_for(denoiser, tmp_path):

@@ -2,6 +2,7 @@
 
 Weights are stored in float16; the text encoder is left out and read from its package when the model is loaded. ``open=1`` states the licence of
 the public-domain and CC BY part; ``vae_of=NAME`` leaves the autoencoder out where it is that of the shipped model NAME, from which it is taken then.
+``OUT core=NAME lora=FILE controlnet=DIR`` makes a model of another one (a shipped name or a folder) and a LoRA on its denoiser: the core is not stored again.
 """
 
 import json
@@ -20,7 +21,7 @@ from ..conditioning.text import load_minilm
 from ..errors import InputError, ModelError
 from ..hub.resolve import model_folder
 from ..hub.spec import Defaults, ModelSpec, Signal, Value
-from ..hub.weights import load_component
+from ..hub.weights import load_component, merge_lora
 from ..models.autoencoder import ConvAutoencoder
 from ..models.controlnet import LayoutControlNet
 from ..models.denoiser import LatentDenoiser
@@ -30,6 +31,8 @@ from .recipe import program
 
 NON_COMMERCIAL_LICENCE = "CC BY-NC-SA 4.0"
 OPEN_LICENCE = "CC BY-SA 4.0"
+LORA = "lora/pytorch_lora_weights.safetensors"
+_CORE = ("vae", "unet", "place_encoder", "acquisition_encoder")
 
 
 class ConditionedDenoiser(nn.Module):
@@ -168,34 +171,46 @@ def require_same(vae: ConvAutoencoder, theirs: ConvAutoencoder, owner: str) -> N
 
 def main(arguments: list[str]) -> None:
     """Read the parts, check that they fit by making one small image, write the folder (its README.md and LICENSE stay as they are)."""
-    if len(arguments) < 3:
+    parts = dict(a.split("=", 1) for a in arguments[1:] if "=" in a)
+    if not ({"autoencoder", "denoiser"} <= set(parts) or {"core", "lora"} <= set(parts)):
         raise InputError(
-            "give OUT autoencoder=DIR denoiser=DIR [controlnet=DIR] [open=1] [vae_of=NAME]; see the module's first lines"
+            "give OUT autoencoder=DIR denoiser=DIR [controlnet=DIR] [open=1] [vae_of=NAME], or OUT core=NAME lora=FILE [controlnet=DIR] [open=1]; "
+            "see the module's first lines"
         )
-    out, parts = Path(arguments[0]), dict(a.split("=", 1) for a in arguments[1:])
-    base = build({"init": parts["denoiser"]})
+    out, core, owner = Path(arguments[0]), parts.get("core"), parts.get("vae_of")
+    folder = model_folder(core) if core else Path(parts["denoiser"])
+    base = build({"init": folder})
+    vae = load_component(folder, "vae") if core else ConvAutoencoder.from_pretrained(parts["autoencoder"])
+    if owner:
+        require_same(vae, load_component(model_folder(owner), "vae"), owner)
+    if core:
+        merge_lora(base.unet, Path(parts["lora"]))
     controlnet = (
         LayoutControlNet.from_pretrained(parts["controlnet"], subfolder="controlnet") if "controlnet" in parts else None
     )
-    licence = OPEN_LICENCE if parts.get("open") else NON_COMMERCIAL_LICENCE
-    vae = ConvAutoencoder.from_pretrained(parts["autoencoder"])
-    owner = parts.get("vae_of")
-    if owner:
-        require_same(vae, load_component(model_folder(owner), "vae"), owner)
-    spec = small_spec(out.name, licence=licence, controlnet=controlnet is not None)
+    spec = small_spec(
+        out.name,
+        licence=OPEN_LICENCE if parts.get("open") else NON_COMMERCIAL_LICENCE,
+        controlnet=controlnet is not None,
+    )
+    shared = dict.fromkeys(_CORE, core) if core else {"vae": owner} if owner else {}
     pipe = SatellitePipeline(
         vae=vae,
         unet=base.unet,
-        scheduler=scheduler_of(parts["denoiser"], shift=float(parts.get("shift", 1.0))),
+        scheduler=scheduler_of(folder, shift=float(parts.get("shift", 1.0))),
         place_encoder=base.place_encoder,
         acquisition_encoder=base.acquisition_encoder,
         controlnet=controlnet,
-        spec=replace(spec, shared={"vae": owner} if owner else {}),
+        spec=replace(spec, shared=shared),
     )
     pipe.set_progress_bar_config(disable=True)
     pipe("", num_inference_steps=1, seed=0, width=128, height=128)
     pipe.to(torch.float16)
     save_shared(pipe, out)
+    if core:
+        (out / "lora").mkdir(exist_ok=True)
+        shutil.copyfile(parts["lora"], out / LORA)
+        replace(pipe.spec, lora=LORA).save(out)
 
 
 if __name__ == "__main__":

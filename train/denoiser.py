@@ -62,9 +62,9 @@ def train(recipe: DictConfig) -> Outcome:
     bank = load_bank(recipe)
     drop, objective = make_dropout(recipe.dropout), BatchObjective(**recipe.objective)
     small = min(bank.by_size)
-    base = build(recipe)
-    if recipe.align.weight:
-        base.alignment = Alignment(base.unet, block=recipe.align.block)
+    base, align = build(recipe), recipe.align
+    if align.weight:
+        base.add_module("alignment", alignment := Alignment(base.unet, block=align.block))
     trainer = Trainer(base, recipe)
     unet = torch.compile(trainer.plain.unet, dynamic=False) if recipe.compile else trainer.plain.unet
     sensors = list(trainer.plain.acquisition_encoder.config.sensors)
@@ -74,7 +74,7 @@ def train(recipe: DictConfig) -> Outcome:
         entries = bank.batch(rng, small=3 * recipe.batch, large=recipe.batch, share=recipe.large, crops=recipe.crops)
         ways = turns(entries, int(rng.integers(8)))
         batch = told(bank, entries, rng, drop, sensors) | objective(turn_each(stacked(entries), ways), rng)
-        if recipe.align.weight:
+        if align.weight:
             batch["image"] = turn_each(to_tensor([e.image for e in entries]), ways)
         return batch
 
@@ -84,9 +84,9 @@ def train(recipe: DictConfig) -> Outcome:
         prediction = unet(x, t, tokens, encoder_attention_mask=mask, time_vector=vector, return_dict=False)[0]
         value = loss(prediction, batch)
         figures = {"large" if x.shape[-1] > small else "small": value}
-        if recipe.align.weight:
-            figures["unlike"] = model.alignment(batch["image"])
-            value = value + recipe.align.weight * figures["unlike"]
+        if align.weight:
+            figures["unlike"] = alignment(batch["image"])
+            value = value + align.weight * figures["unlike"]
         return {"loss": value, **figures}
 
     def save(model: ConditionedDenoiser, folder: Path) -> None:

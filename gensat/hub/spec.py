@@ -90,7 +90,8 @@ class Defaults:
 class ModelSpec:
     """Everything about a model that its weights do not say.
 
-    ``shared`` names components that the folder leaves out and the model they are taken from, such as a VAE.
+    ``shared`` names components that the folder leaves out and the model they are taken from, such as a VAE; ``lora`` is a file of the folder that is
+    merged into the denoiser when the model is loaded, so that a model can be another one's core and what it learned besides.
     ``native_size`` and ``size_limits`` (smallest, largest denoised in one piece) are image sides in pixels, ``multiple`` what sides must be
     a multiple of, ``window`` and ``window_stride`` the lattice of larger canvases in pixels; ``gsd_range`` is in metres per pixel.
     """
@@ -110,6 +111,7 @@ class ModelSpec:
     gsd_range: tuple[float, float] = (0.05, 60.0)
     text_encoder: Literal["saved", "minilm"] = "saved"
     shared: Mapping[str, str] = field(default_factory=dict)
+    lora: str | None = None
     defaults: Defaults = field(default_factory=Defaults)
 
     def __post_init__(self) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import ModelMixin
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from gensat.errors import ModelError
+from gensat.hub.resolve import model_folder
+from gensat.hub.spec import ModelSpec
 
 
 def import_components(folder: Path) -> None:
@@ -27,9 +29,18 @@ def import_components(folder: Path) -> None:
         raise ModelError(f"{folder / 'model_index.json'} cannot be used ({error}); restore the model folder") from error
 
 
-def load_component(folder: Path, name: str, dtype: Any = None) -> Any:
-    """One network of a model folder, as its index says. Raises ModelError where the folder has no such component."""
+def load_component(folder: Path, name: str, dtype: Any = None, *, spec: ModelSpec | None = None) -> Any:
+    """One network of a model folder, as its index says, from another model where its spec (that of the folder, unless given) says so.
+
+    Raises ModelError where the folder has no such component.
+    """
     import_components(folder)
+    spec = spec or ModelSpec.load(folder)
+    if name in spec.shared and not (folder / name).is_dir():
+        module = load_component(model_folder(spec.shared[name]), name, dtype)
+        if name == "unet" and spec.lora:
+            merge_lora(module, folder / spec.lora)
+        return module
     entry = json.loads((folder / "model_index.json").read_text()).get(name)
     if not (isinstance(entry, list) and entry[0] and (folder / name).is_dir()):
         raise ModelError(f"{folder} has no {name} to share; give a folder that holds it")
@@ -66,3 +77,16 @@ def check_weights(folder: Path, module: Any) -> None:
             f"the weights in {folder} do not fit {type(module).__name__}: {len(missing)} missing and {len(left)} "
             f"unexpected tensors (they {' and '.join(lists)}); restore the model folder"
         )
+
+
+def merge_lora(denoiser: Any, file: Path) -> None:
+    """Add a LoRA to the weights of a denoiser for good. Raises ModelError for a file that is missing or does not fit."""
+    if not file.is_file():
+        raise ModelError(f"{file} is missing, with which this model is made of another; restore the model folder")
+    try:
+        denoiser.load_lora_adapter(str(file.parent), weight_name=file.name, prefix="unet", adapter_name="own")
+    except (ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(f"{file} does not fit its denoiser ({first}); restore the model folder") from error
+    denoiser.fuse_lora()
+    denoiser.unload_lora()
