@@ -1,5 +1,7 @@
 """What is trained on: split by place, captions, clouds, latents kept and cut, batches drawn by (seed, step)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,12 +17,22 @@ from gensat.train.captions import CLASSES, all_captions, draw
 from gensat.train.clouds import add_clouds
 from gensat.train.controls import cell_weights, class_weights, controls
 from gensat.train.data import load_samples
-from gensat.train.latents import Bank, Dropout, Entry, TextBank, conditions, crop, encode_samples, variants
+from gensat.train.latents import (
+    Bank,
+    Dropout,
+    Entry,
+    TextBank,
+    conditions,
+    crop,
+    encode_samples,
+    make_dropout,
+    variants,
+)
 from gensat.train.mosaics import PER_DEGREE, mosaics, stitch
 from gensat.train.objective import flow, loss
 from gensat.train.sources import Sample
 from gensat.train.splits import held_out, held_out_boxes
-from gensat.types import Acquisition, Place
+from gensat.types import Acquisition, PartialDate, Place
 
 
 def sample(source="ucmerced", size=64, seed=0, **changes) -> Sample:
@@ -112,7 +124,7 @@ def test_batches_are_pure_functions_of_seed_and_step():
 def test_undated_houston_images_get_a_day_before_the_storm_and_dropout_hides_each_signal_on_its_own():
     b = bank()
     houston = [e for e in b.entries if e.source == "houston"] * 400
-    none = Dropout(*[0.0] * 9)
+    none = make_dropout(dict.fromkeys(vars(Dropout()), 0.0))
     _, _, known = conditions(houston, np.random.default_rng(0), none)
     dates = {str(a.date) for a in known}
     assert len(dates) > 100 and min(dates) >= "2017-01-01" and max(dates) <= "2017-08-24"
@@ -120,6 +132,18 @@ def test_undated_houston_images_get_a_day_before_the_storm_and_dropout_hides_eac
     assert 0 < sum(p is None for p in places) < 400 and 0 < sum(c == "" for c in captions) < 400
     assert any(a.date.month and not a.date.year for a in acquisitions)
     assert any(a.date.year and not a.date.month for a in acquisitions)
+
+
+def test_now_and_then_one_signal_is_all_that_is_told():
+    alone = make_dropout(dict.fromkeys(vars(Dropout()), 0.0) | {"alone": 1.0})
+    houston = [e for e in bank().entries if e.source == "houston"] * 60
+    captions, places, acquisitions = conditions(houston, np.random.default_rng(0), alone)
+    told = [(c != "", p is not None, a.gsd is not None) for c, p, a in zip(captions, places, acquisitions, strict=True)]
+    assert {sum(t) for t in told} == {1} and len(set(told)) == 3
+    assert all(a.date == PartialDate() and a.sensor is None and a.cloud_cover is None for a in acquisitions)
+    silent = [replace(e, captions=[], place=None, acquisition=replace(e.acquisition, gsd=None)) for e in houston[:4]]
+    captions, places, acquisitions = conditions(silent, np.random.default_rng(0), alone)
+    assert captions == [""] * 4 and places == [None] * 4 and acquisitions == [Acquisition()] * 4
 
 
 def test_controls_carry_the_map_or_the_edges():

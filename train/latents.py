@@ -29,6 +29,9 @@ from .captions import all_captions, draw
 from .clouds import add_clouds
 from .sources import Sample
 
+SPEAKING = ("text", "place", "gsd")
+"""Signals that people give by themselves."""
+
 SHADOWS = 3.0
 """Metres a pixel from which on shadows of houses and trees are hardly seen."""
 
@@ -147,9 +150,13 @@ def _encode_group(group: Sequence[Sample], codec: Codec) -> list[Entry]:
 
 @dataclass
 class Dropout:
-    """Probabilities with which a signal is hidden, each on its own; ``everything`` hides all of them together."""
+    """Probabilities with which a signal is hidden, each on its own; ``everything`` hides all of them together.
+
+    ``alone`` hides all but one of ``SPEAKING``: dropped one by one, a place is hardly ever all that is told, and says little then.
+    """
 
     everything: float = 0.1
+    alone: float = 0.0
     text: float = 0.1
     place: float = 0.3
     gsd: float = 0.2
@@ -334,6 +341,12 @@ def conditions(
             places.append(None)
             acquisitions.append(Acquisition())
             continue
+        if "alone" in gone:
+            known = dict(
+                zip(SPEAKING, (bool(e.captions), e.place is not None, e.acquisition.gsd is not None), strict=True)
+            )
+            kept = [name for name in SPEAKING if known[name]]
+            gone = set(vars(drop)) - set(rng.choice(kept, 1) if kept else ())
         captions.append("" if "text" in gone else draw(e.captions, rng))
         places.append(None if "place" in gone else e.place)
         a, date = e.acquisition, e.acquisition.date
