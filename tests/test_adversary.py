@@ -193,3 +193,15 @@ def test_a_decoder_goes_on_and_the_latents_stay(tmp_path):
     assert not torch.equal(before(x), after(x))
     with pytest.raises(InputError, match="init=FOLDER"):
         run(tmp_path, "third", 1, keep_encoder=True)
+
+
+def test_a_decoder_may_be_shown_latents_with_errors(tmp_path):
+    shard(tmp_path / "toy-000.tar", 6)
+    run(tmp_path, "first", 3)
+    lines = []
+    for disturb in (0.0, 0.0, 3.0):
+        name = f"run{len(lines)}"
+        run(tmp_path, name, 1, init=tmp_path / "first" / "ema", disturb=disturb, seed=4)
+        lines.append(json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[0]))
+    assert lines[0]["l1"] == lines[1]["l1"] != lines[2]["l1"]
+    assert lines[0]["kl"] == lines[2]["kl"]  # the encoder sees the same image

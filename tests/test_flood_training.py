@@ -242,5 +242,5 @@ def test_pairs_masks_renderer_and_judge_are_trained_from_the_data(tmp_path) -> N
     made = train_flood(load_recipe("flood", [*shared, f"out={tmp_path / 'flood'}"]))
     pipe = gensat.load(made.weights)
     assert pipe.spec.shared["unet"] == "gensat-small" and not (made.weights / "unet").exists()
-    judge = train_water(load_recipe("water", [*shared, f"out={tmp_path / 'water'}"]))
+    judge = train_water(load_recipe("water", [*shared, "count=6", f"out={tmp_path / 'water'}"]))
     assert (judge.weights / "report.json").is_file()

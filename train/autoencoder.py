@@ -104,10 +104,13 @@ def train(recipe: DictConfig) -> Outcome:
         rng = np.random.default_rng([recipe.seed, step])
         x = random_crops(samples, weights, rng, batch=recipe.batch, crop=recipe.data.crop)
         cells = recipe.data.crop // net.factor
-        noise = rng.standard_normal((recipe.batch, recipe.model.latent_channels, cells, cells), dtype=np.float32)
+        shape = (recipe.batch, recipe.model.latent_channels, cells, cells)
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        error = rng.standard_normal(shape, dtype=np.float32) * rng.uniform(0, recipe.disturb, (len(x), 1, 1, 1))
         return {
             "x": x,
             "noise": torch.from_numpy(noise),
+            "error": torch.from_numpy(error.astype(np.float32)),
             "turn": int(rng.integers(8)),
             "textured": step >= w.perceptual_from,
             "judged": step >= w.adversarial_from,
@@ -117,7 +120,8 @@ def train(recipe: DictConfig) -> Outcome:
     def loss(_: torch.nn.Module, batch: dict) -> dict[str, Tensor]:
         x = batch["x"].contiguous(memory_format=torch.channels_last)
         posterior = net.encode(x).latent_dist
-        y = net.decode(turn(posterior.mean + posterior.std * batch["noise"], batch["turn"])).sample.float()
+        latents = posterior.mean + posterior.std * batch["noise"] + net.latent_std.view(1, -1, 1, 1) * batch["error"]
+        y = net.decode(turn(latents, batch["turn"])).sample.float()
         x = turn(x, batch["turn"])
         l1 = (y - x).abs().mean()
         edges = sum((a - b).abs().mean() for a, b in zip(gradients(y), gradients(x), strict=True))

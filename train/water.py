@@ -213,7 +213,7 @@ def train(recipe: DictConfig) -> Outcome:
 
     trainer.run(loss, draw)
     heldout = flood_pairs(recipe.data.root, split="heldout", cache=recipe.data.cache)
-    heldout = [p for p in heldout if _SHARE[0] <= p.water[p.window()].mean() <= _SHARE[1]]
+    heldout = [p for p in heldout if _SHARE[0] <= p.water[p.window()].mean() <= _SHARE[1]][: recipe.count]
     figures: dict[str, Any] = {}
     if trainer.main:
         with trainer.averaged() as net:
