@@ -33,7 +33,7 @@ def test_features_are_standardised_and_lie_on_the_tokens():
     moved = (alignment.targets(other) - seen).abs().mean(dim=(0, 2))
     assert moved.argmax() == 15
     heard(unet, torch.randn(4, 4, 8, 8))
-    assert 0 < float(alignment(image)) < 2
+    assert 0 < alignment(image).item() < 2
 
 
 def test_a_denoiser_learns_what_is_in_each_cell():
@@ -50,12 +50,12 @@ def test_a_denoiser_learns_what_is_in_each_cell():
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        losses.append(float(value))
+        losses.append(value.item())
     assert losses[-1] < 0.6 < losses[0]
     heard(unet, latents)
-    own = float(alignment(image))
+    own = alignment(image).item()
     heard(unet, latents)
-    assert float(alignment(image.roll(16, dims=-1))) > own + 0.2
+    assert alignment(image.roll(16, dims=-1)).item() > own + 0.2
 
 
 def test_sampling_keeps_nothing_and_the_features_are_no_part_of_a_checkpoint():

@@ -117,10 +117,10 @@ def test_a_folder_without_clip_is_refused(tmp_path, clip_folder):
 
 
 def test_extractors_are_chosen_by_name(tmp_path):
-    assert check_extractor("lite0") == ("lite0", None)
+    assert check_extractor("lite0") == ("lite0", None) and check_extractor("lite2") == ("lite2", None)
     assert check_extractor(f"clip:{tmp_path}") == ("clip", tmp_path)
-    for wrong in ("vgg", "clip", "lite0:x", "inception:"):
-        with pytest.raises(InputError, match=r"lite0, inception:FILE or clip:FOLDER"):
+    for wrong in ("vgg", "clip", "lite0:x", "lite2:x", "inception:"):
+        with pytest.raises(InputError, match=r"lite0, lite2, inception:FILE or clip:FOLDER"):
             check_extractor(wrong)
     with pytest.raises(InputError, match="does not exist"):
         check_extractor(f"inception:{tmp_path / 'none.pth'}")
