@@ -113,7 +113,7 @@ def _peak(pooled: np.ndarray) -> tuple[int, int]:
 
 
 def shifted(
-    after: UInt8[np.ndarray, "h w 3"], shift: Sequence[int] | Int[np.ndarray, "2"]
+    after: UInt8[np.ndarray, "h w 3"], shift: Sequence[int] | Int[np.ndarray, " n"]
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
     """``after`` on the pixels of ``before``, and where it is known; the nearest pixel stands where it is not."""
     rows, columns = (np.arange(n) + int(s) for n, s in zip(after.shape[:2], shift, strict=True))
