@@ -113,7 +113,7 @@ def _peak(pooled: np.ndarray) -> tuple[int, int]:
 
 
 def shifted(
-    after: UInt8[np.ndarray, "h w 3"], shift: Sequence[int] | Int[np.ndarray, " n"]
+    after: UInt8[np.ndarray, "h w 3"], shift: Sequence[int]
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
     """``after`` on the pixels of ``before``, and where it is known; the nearest pixel stands where it is not."""
     rows, columns = (np.arange(n) + int(s) for n, s in zip(after.shape[:2], shift, strict=True))
@@ -139,7 +139,7 @@ def flood_pairs(root: str | Path | None = None, *, split: str, cache: str | Path
     shifts, water = _derived(Path(cache), before, after, places, keys)
     wanted = [held_out("houston", lon=p.lon) == (split == "heldout") for p in places]
     return [
-        FloodPair(keys[i], before[i], *shifted(after[i], shifts[i]), water=water[i], place=places[i])
+        FloodPair(keys[i], before[i], *shifted(after[i], shifts[i].tolist()), water=water[i], place=places[i])
         for i in np.flatnonzero(wanted)
     ]
 
@@ -188,7 +188,7 @@ def _derived(
     water = np.stack(
         [
             cleaned((reader(pair_features(a, b), b) > 0.5).numpy())
-            for a, b in ((a, shifted(b, s)[0]) for a, b, s in zip(before, after, shifts, strict=True))
+            for a, b in ((a, shifted(b, s)[0]) for a, b, s in zip(before, after, shifts.tolist(), strict=True))
         ]
     )
     cache.mkdir(parents=True, exist_ok=True)
@@ -201,7 +201,7 @@ def fitted_reader(
     before: Sequence[np.ndarray], after: Sequence[np.ndarray], shifts: np.ndarray, keys: Sequence[str]
 ) -> WaterReader:
     """The reader of water, from the labelled tiles outside the held-out place; says how good it is."""
-    tiles = {key: (a, *shifted(b, s), s) for key, a, b, s in zip(keys, before, after, shifts, strict=True)}
+    tiles = {key: (a, *shifted(b, s), s) for key, a, b, s in zip(keys, before, after, shifts.tolist(), strict=True)}
     known, unseen = (labelled_tiles(tiles, held_out=h) for h in (False, True))
     reader = fit_reader(known)
     report = {"tiles left out in turn": crossvalidate(known), "held-out place": judged(reader, unseen)}
