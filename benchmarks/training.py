@@ -21,7 +21,8 @@ from omegaconf import OmegaConf
 
 from gensat.diffusion.codec import Codec
 from gensat.train import logs
-from gensat.train.latents import Dropout, TextBank, encode_samples, fitted
+from gensat.train.dropout import Dropout
+from gensat.train.latents import TextBank, encode_samples, fitted
 from gensat.train.methods import Full
 from gensat.train.objective import Objective, loss
 from gensat.train.runner import Trainer

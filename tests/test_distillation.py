@@ -13,7 +13,8 @@ from toys import toy_pipeline
 import gensat
 from gensat.errors import InputError
 from gensat.train import distill
-from gensat.train.latents import Dropout, Entry, TextBank
+from gensat.train.dropout import Dropout
+from gensat.train.latents import Entry, TextBank
 from gensat.train.paths import Wishes, kept_paths, levels, load_paths, solve
 from gensat.train.recipe import load_recipe
 from gensat.types import Acquisition, Place

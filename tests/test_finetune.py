@@ -17,7 +17,8 @@ from gensat.cli import run
 from gensat.errors import InputError
 from gensat.train import finetune
 from gensat.train.checkpoint import checkpoints, read
-from gensat.train.latents import Dropout, Entry, TextBank
+from gensat.train.dropout import Dropout
+from gensat.train.latents import Entry, TextBank
 from gensat.train.objective import Objective
 from gensat.train.recipe import load_recipe
 from gensat.train.tuning import EpochDraw

@@ -17,17 +17,8 @@ from gensat.train.captions import CLASSES, all_captions, draw
 from gensat.train.clouds import add_clouds
 from gensat.train.controls import cell_weights, class_weights, controls
 from gensat.train.data import load_samples
-from gensat.train.latents import (
-    Bank,
-    Dropout,
-    Entry,
-    TextBank,
-    conditions,
-    crop,
-    encode_samples,
-    make_dropout,
-    variants,
-)
+from gensat.train.dropout import Dropout, conditions, make_dropout
+from gensat.train.latents import Bank, Entry, TextBank, crop, encode_samples, variants
 from gensat.train.mosaics import PER_DEGREE, mosaics, stitch
 from gensat.train.objective import flow, loss
 from gensat.train.sources import Sample

@@ -16,8 +16,9 @@ from .assemble import build, scheduler_of
 from .card import Outcome, finished, write_card
 from .controls import cell_weights, class_weights, controls
 from .denoiser import load_bank, pictures
+from .dropout import make_dropout, told
 from .feed import check_data
-from .latents import make_dropout, stacked, told, turn_each, turns
+from .latents import stacked, turn_each, turns
 from .objective import BatchObjective, loss
 from .recipe import program, start
 from .runner import Trainer

@@ -23,8 +23,9 @@ from .alignment import Alignment
 from .assemble import ConditionedDenoiser, build, make_pipeline, save_scheduler
 from .cache import cached
 from .card import Outcome, finished, write_card
+from .dropout import make_dropout, told
 from .feed import check_data, identity, samples
-from .latents import Bank, Entry, TextBank, encode_samples, make_dropout, stacked, told, turn_each, turns
+from .latents import Bank, Entry, TextBank, encode_samples, stacked, turn_each, turns
 from .objective import BatchObjective, loss
 from .recipe import program, start
 from .runner import Trainer

@@ -25,9 +25,10 @@ from ..metrics.reconstruction import psnr_each
 from .assemble import forget_origin
 from .card import Outcome, count_by, finished, write_card
 from .device import make_accelerator
+from .dropout import make_dropout
 from .feed import check_data, samples
 from .finetune import cached_text, common_size
-from .latents import Entry, fitted, make_dropout
+from .latents import Entry, fitted
 from .logs import say
 from .objective import loss
 from .paths import Wishes, inputs_of, kept_paths, key_of, levels, load_paths, solve

@@ -29,8 +29,9 @@ from .cache import cached
 from .card import Outcome, count_by, finished, write_card
 from .checkpoint import sync
 from .device import make_accelerator
+from .dropout import make_dropout
 from .feed import check_data, identity, samples
-from .latents import Entry, TextBank, encode_samples, fitted, make_dropout
+from .latents import Entry, TextBank, encode_samples, fitted
 from .methods import METHODS, Tuned, result_spec
 from .objective import Objective, loss
 from .recipe import program, start

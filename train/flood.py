@@ -33,8 +33,9 @@ from ..types import Acquisition
 from .assemble import NON_COMMERCIAL_LICENCE, build, control_signals, save_shared
 from .autoencoder import turn
 from .card import Outcome, finished, write_card
+from .dropout import make_dropout, told
 from .flood_pairs import FloodPair, flood_pairs
-from .latents import Bank, Entry, TextBank, encode_samples, make_dropout, told
+from .latents import Bank, Entry, TextBank, encode_samples
 from .objective import flow, loss
 from .recipe import program, start
 from .runner import Trainer

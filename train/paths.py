@@ -23,7 +23,8 @@ from ..diffusion.inputs import DenoiserInputs, concatenate
 from ..diffusion.schedule import settle
 from ..types import Acquisition
 from .checkpoint import sync
-from .latents import Dropout, Entry, TextBank, conditions
+from .dropout import Dropout, conditions
+from .latents import Entry, TextBank
 from .tuning import sample_rng
 
 

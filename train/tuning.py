@@ -17,7 +17,8 @@ from ..conditioning.place import place_arrays
 from ..errors import InputError
 from .autoencoder import turn
 from .controls import controls
-from .latents import Dropout, Entry, TextBank, conditions, turns
+from .dropout import Dropout, conditions
+from .latents import Entry, TextBank, turns
 from .objective import Objective
 from .sources import Sample
 
