@@ -91,6 +91,28 @@ def test_a_line_is_one_piece_over_edges_that_covers_every_cell_it_runs_through(p
         assert label(burnt)[1] == 1
 
 
+@given(st.lists(st.floats(25, 215), min_size=2, max_size=6))
+@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize(("corners", "neighbours"), [(True, 8), (False, 4)])
+def test_no_water_goes_through_a_line_in_as_many_directions_as_it_can_take(corners, neighbours, heights):
+    """A line from edge to edge leaves what lies north of it without a way to what lies south."""
+    across = np.linspace(-20, 10 * SIZE + 20, len(heights))
+    burnt = burn([shapely.LineString(np.c_[across, heights])], [1.0], Domain.flat(SIZE, SIZE, 10.0), corners=corners)
+    pieces = label(~np.isfinite(burnt), np.ones((3, 3)) if neighbours == 8 else None)[0]
+    assert (pieces[0] == pieces[0, 0]).all() and (pieces[-1] == pieces[-1, 0]).all()
+    assert pieces[0, 0] != pieces[-1, 0]
+
+
+def test_without_corners_an_oblique_wall_has_one_cell_a_row():
+    line = shapely.LineString([(-43, -40), (10 * SIZE + 40, 10 * SIZE + 43)])
+    with_, without = (
+        np.isfinite(burn([line], [1.0], Domain.flat(SIZE, SIZE, 10.0), corners=corners)) for corners in (True, False)
+    )
+    assert (without.sum(1) == 1).all() and (with_.sum(1)[1:-1] == 2).all()
+    dot = np.isfinite(burn([shapely.LineString([(12, 12), (13, 14)])], [1.0], Domain.flat(3, 3, 10.0), corners=False))
+    assert dot.sum() == 1  # shorter than a cell
+
+
 def file(tmp_path, features, name="walls.geojson"):
     text = {
         "type": "FeatureCollection",

@@ -1,9 +1,11 @@
 """Water over walls of one cell: the formula of the weir, rest, balance, and the fast kernels beside plain torch."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import shapely
 import torch
 
 from gensat.hydro.boundary import OPEN, Boundaries, Side
@@ -11,7 +13,8 @@ from gensat.hydro.domain import Domain
 from gensat.hydro.inertial import LocalInertial
 from gensat.hydro.shallow import ShallowWater
 from gensat.hydro.solver import run
-from gensat.hydro.weirs import FACTOR, SHARE, weir, weir_faces
+from gensat.hydro.walls import burn
+from gensat.hydro.weirs import FACTOR, SHARE, normals, weir, weir_faces
 
 SOLVERS = [LocalInertial, ShallowWater]
 WALL, AT, LONG = 2.0, 8, 16
@@ -69,12 +72,57 @@ def test_weirs_are_the_faces_where_a_wall_stands_above_other_ground():
     bed = domain.bed.copy()
     bed[1, AT - 1] = 3.0  # ground that is higher than the wall
     across, down = weir_faces(replace(domain, bed=bed))
-    expected = np.zeros((3, LONG + 1), bool)
-    expected[:, AT : AT + 2] = True
-    expected[1, AT] = False
-    np.testing.assert_array_equal(across.numpy(), expected)
+    expected = np.zeros((3, LONG + 1))
+    expected[:, AT : AT + 2] = 1
+    expected[1, AT] = 0
+    np.testing.assert_allclose(across.numpy(), expected, atol=1e-9)
     assert not down.any()  # from wall to wall
     assert weir_faces(replace(domain, walls=None)) is None
+
+
+def oblique(angle, rows=24, dx=5.0, wall=WALL, drop=3.0):
+    """A wall at an angle to the rows' normal across a channel, lower ground behind it: the domain, and which cells lie before it."""
+    slope = math.tan(math.radians(angle))
+    plain = Domain.flat(rows, int(20 + rows * slope), dx, manning=0.03)
+    foot = 10.3 * dx
+    line = shapely.LineString([(foot - 50 * slope, -50), (foot + (rows * dx + 50) * slope, rows * dx + 50)])
+    walls = np.isfinite(burn([line], [wall], plain, corners=False))
+    row, column = np.indices(plain.shape)
+    before = (column + 0.5) * dx < foot + (rows - 0.5 - row) * dx * slope
+    return replace(plain, bed=np.where(walls, wall, np.where(before, 0.0, -drop)), walls=walls), before & ~walls
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("angle", [14.04, 26.57, 45.0])
+def test_what_comes_over_an_oblique_wall_is_that_of_its_length(solver, angle):
+    head, rows, dx = 0.5, 24, 5.0
+    domain, before = oblique(angle, rows, dx)
+    made = solver(domain, Boundaries(west=Side.stage(WALL + head), east=OPEN))
+    began = made.start(level=np.where(before | domain.walls, WALL + head, -99.0))
+    state = run(made, began, seconds=200, peaks=False).state
+    flow = float(state.x[:, 0 if state.staggered else 1].sum()) * dx
+    length = rows * dx / math.cos(math.radians(angle))
+    row, column = np.indices(domain.shape)
+    near = before & (np.abs(column - 10 - (rows - row) * math.tan(math.radians(angle))) < 4)
+    level = float(state.depth[torch.from_numpy(near)].mean()) - WALL
+    assert level == pytest.approx(head, rel=0.03)
+    assert flow == pytest.approx(1.70 * level**1.5 * length, rel=0.05)
+
+
+@pytest.mark.parametrize("angle", [0, 10, 30, 45, 60, 90])
+def test_the_normal_of_a_wall_comes_from_its_cells(angle):
+    size = 80
+    a, b = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    middle, far = 5.0 * size / 2, 5.0 * size
+    ends = [(middle - s * b * far, middle + s * a * far) for s in (-1, 1)]
+    walls = np.isfinite(burn([shapely.LineString(ends)], [1.0], Domain.flat(size, size, 5.0), corners=False))
+    east, south = normals(walls)
+    inner = walls & np.pad(np.ones((size - 20, size - 20), bool), 10)
+    np.testing.assert_allclose(east[inner] ** 2 + south[inner] ** 2, 1, atol=1e-9)
+    assert east[inner].mean() == pytest.approx(a, abs=0.04) and south[inner].mean() == pytest.approx(b, abs=0.04)
+    apart = np.zeros((40, 40), bool)
+    apart[10] = True
+    assert normals(apart)[0][30:].max() == normals(apart)[1][30:].max() == 0
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -94,6 +142,7 @@ def test_kernels_and_torch_agree_over_walls_that_cross(solver):
     ground = Domain.flat(40, 150, 5.0, bed=rng.uniform(0, 0.6, (40, 150)), manning=0.03)
     walls = np.zeros(ground.shape, bool)
     walls[:, 70], walls[20], walls[5:15, 130] = True, True, True
+    walls[np.arange(40), 90 + np.arange(40)] = True
     domain = replace(ground, bed=np.where(walls, 1.4, ground.bed), walls=walls)
     level = np.where(np.arange(150) < 70, 2.0, 0.8)[None].repeat(40, 0)
     level[25:, 100:] = 1.7

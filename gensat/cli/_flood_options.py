@@ -235,8 +235,8 @@ class Ground:
         ),
     ] = None
 
-    def domain(self, dem: Path) -> Domain:
-        """The terrain."""
+    def domain(self, dem: Path, *, corners: bool) -> Domain:
+        """The terrain; ``corners`` of walls as of :func:`gensat.hydro.walls.with_walls`."""
         from gensat.hydro.domain import Domain
 
         whole = [text for text in self.roughness if "=" not in text]
@@ -254,7 +254,8 @@ class Ground:
         if self.walls is not None:
             from gensat.hydro.walls import with_walls
 
-            made = with_walls(made, self.walls, field=self.wall_field, height=self.wall_height, crest=self.wall_crest)
+            how: dict[str, Any] = dict(field=self.wall_field, height=self.wall_height, crest=self.wall_crest)
+            made = with_walls(made, self.walls, **how, corners=corners)
         elif self.wall_field is not None or self.wall_height is not None or self.wall_crest:
             raise InputError(
                 "--wall-field, --wall-height and --wall-crest are about walls; give --walls FILE with them"

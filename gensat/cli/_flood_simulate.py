@@ -63,7 +63,7 @@ def simulate(
         if in_blocks(dem, scenario, ground, ensemble, animation):
             data = _large(dem, out, scenario, ground, screen, overwrite=overwrite)
         else:
-            domain = ground.domain(dem)
+            domain = ground.domain(dem, corners=not scenario.moves)
             for note in domain.notes:
                 screen.note(f"note: {note}")
             made, more = _run(domain, scenario, ensemble, out, every, animation, screen)

@@ -112,7 +112,7 @@ class GensatFloodSimulate(Node):
             roughness=_float(host.number_or_file(roughness)),
         )
         if walls.strip():
-            domain = with_walls(domain, host.input_file(walls.strip()))
+            domain = with_walls(domain, host.input_file(walls.strip()), corners=not scenario.moves)
         moved = host.on_step(_BAR)
 
         def progress(now: Any) -> None:

@@ -291,11 +291,12 @@ def _new_discharge(
     mean = o.theta * q[..., 1:-1] + 0.5 * (1 - o.theta) * (q[..., :-2] + q[..., 2:])
     rough = 0.5 * (n[..., :-1] + n[..., 1:])
     if weirs is not None:
-        here = weirs[..., 1:-1]
+        share = weirs[..., 1:-1]
+        here = share > 0
         rough = torch.where(here, 0, rough)
     inner = _momentum(mean, q[..., 1:-1], hf, rise, rough, dt, dx, o)
     if weirs is not None:
-        most = weir(level[..., :-1] - sill, level[..., 1:] - sill, o.gravity)
+        most = share * weir(level[..., :-1] - sill, level[..., 1:] - sill, o.gravity)
         inner = torch.where(here, torch.minimum(torch.maximum(inner, -most), most), inner)
     return torch.cat([first[..., None], inner, last[..., None]], -1)
 

@@ -98,12 +98,12 @@ def weir(before, behind, g):
 def _over_walls(faces, out, q, before, after, zl, hl, zh, hh, gdt, gdtdx, theta, thin, froude, g, most):
     """Writes the discharges of those faces of a row again that lie between a wall and a lower cell."""
     for i in range(len(faces)):
-        if faces[i]:
+        if faces[i] > 0:
             new = _discharge(
                 q[i], before[i], after[i], zl[i], hl[i], zh[i], hh[i], 0.0, 0.0, gdt, gdtdx, theta, thin, froude, g, most
             )  # fmt: skip
             sill = max(zl[i], zh[i])
-            limit = weir(zl[i] + hl[i] - sill, zh[i] + hh[i] - sill, g)
+            limit = faces[i] * weir(zl[i] + hl[i] - sill, zh[i] + hh[i] - sill, g)
             out[i] = min(max(new, -limit), limit)
 
 
@@ -252,7 +252,7 @@ def step(active, z, n, weirs, h, qx, qy, edges, options, dt, h2, qx2, qy2, wet):
         active: (k) numbers of tiles, row by row.
         z: (h, w) bed.
         n: (h, w) Manning's n, or (1, w) where it is the same everywhere.
-        weirs: (h, w + 1) and (h + 1, w) bool of ``weirs.weir_faces``, or twice (1, 1) where there are none.
+        weirs: (h, w + 1) and (h + 1, w) of ``weirs.weir_faces``, or twice (1, 1) where there are none.
         h: (h, w) depth.
         qx: (h, w + 1) discharges.
         qy: (h + 1, w) discharges.

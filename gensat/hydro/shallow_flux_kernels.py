@@ -15,8 +15,8 @@ from gensat.hydro.weirs import EVEN
 
 RING = 3
 # Planes of a tile's scratch, rows and columns with their rings: depth, surface, velocities, extent; the share of its
-# water that a cell can give, the bed's push; five of the faces before each cell to the east, and five to the south; and which
-# of both are weirs.
+# water that a cell can give, the bed's push; five of the faces before each cell to the east, and five to the south; and what
+# both carry as weirs.
 H, E, U, V, X, SHARE, PUSH_X, PUSH_Y, FX, FY, WX, WY, PLANES = 0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 18, 19, 20
 # Lines of a sweep: four each of the states at the beginning of cells, at their end, and at the end of the row before.
 BEGIN, END, BEFORE, THERE, THERE_BEFORE, LINES = 0, 4, 8, 12, 13, 14
@@ -171,7 +171,7 @@ def over_walls(lines, end, begin, back, a, b, s, plane, i, g, k):
         before, behind, w = e_l - crest, e_r - crest, s[plane, i, j]
         if before <= 0 and behind <= 0:
             continue
-        law, fall = weir(before, behind, g), max(before, 0.0) - max(behind, 0.0)
+        law, fall = s[weirs, i, j] * weir(before, behind, g), max(before, 0.0) - max(behind, 0.0)
         sign = 1.0 if fall > 0 else (-1.0 if fall < 0 else 0.0)
         passes = min(law, EVEN * abs(fall) / k) * sign
         if w * sign > abs(passes):

@@ -314,7 +314,7 @@ def stage(active, z, exists, n, weirs, h, qx, qy, h2, qx2, qy2, kinds, levels, n
         z: (h, w) bed, 0 where ``exists`` is False.
         exists: (h, w) bool.
         n: (h, w) or (1, w) Manning's n.
-        weirs: (h, w + 1) and (h + 1, w) bool of ``weirs.weir_faces``, or twice (1, 1) where there are none.
+        weirs: (h, w + 1) and (h + 1, w) of ``weirs.weir_faces``, or twice (1, 1) where there are none.
         h: (h, w) depth, and the momenta ``qx`` and ``qy``.
         qx: see there.
         qy: see there.

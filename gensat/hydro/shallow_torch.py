@@ -226,9 +226,10 @@ def _sweep(
     high = through + half * (h_r * h_r - over_r * over_r) + _thrust(h_r, -u_r, sill - e_r, scheme.g)
     if weirs is not None:
         crest = torch.maximum(bed[..., :-1], bed[..., 1:])
-        takes, passes = weir_flux(water[..., 1:-1], eta[..., :-1] - crest, eta[..., 1:] - crest, scheme.g, step)
+        takes, passes = weir_flux(
+            water[..., 1:-1], eta[..., :-1] - crest, eta[..., 1:] - crest, weirs[..., 1:-1], scheme.g, step
+        )
         takes, passes = (torch.nn.functional.pad(a, (1, 1)) for a in (takes, passes))
-        takes = takes & weirs
         carried = passes * torch.where(passes > 0, u_l, u_r)
         water = torch.where(takes, passes, water)
         low = torch.where(takes, half * h_l * h_l + carried, low)

@@ -36,13 +36,13 @@ def with_walls(
     field: str | None = None,
     height: float | int | None = None,
     crest: bool = False,
+    corners: bool = True,
 ) -> Domain:
-    """A domain with walls: every cell that a line touches stands at least as high as the wall.
+    """A domain with walls: every cell of a line stands at least as high as the wall.
 
     Heights are above the ground of each cell, so that the crest follows the terrain; with ``crest`` they are elevations above the
-    datum of the DEM. Where walls meet the higher one counts, and a cell that is higher than its wall stays as it is. Cells of a
-    line have an edge in common with the next one, so that neither 4 nor 8 neighbours lead through it. Over a crest water runs as
-    over a weir (:mod:`gensat.hydro.weirs`).
+    datum of the DEM. Where walls meet the higher one counts, and a cell that is higher than its wall stays as it is. Over a crest
+    water runs as over a weir (:mod:`gensat.hydro.weirs`).
 
     Args:
         domain: where.
@@ -50,6 +50,9 @@ def with_walls(
         field: attribute that holds the height; else the first of :data:`HEIGHTS` (or :data:`CRESTS`) that there is.
         height: metres of walls that have none.
         crest: whether heights are elevations of the crest.
+        corners: whether every cell that a line touches is raised, and cells of a line have an edge in common with the next
+            one: so that not even 8 neighbours lead through it. Solvers that step through time pass water over edges only.
+            Without corners an oblique wall is one cell thick for them, and lets pass what a weir does; with them, less.
 
     Raises:
         InputError: unreadable, no lines, none on the domain, no such attribute, or walls without a height or with an impossible one.
@@ -57,7 +60,7 @@ def with_walls(
     path = require_file(path)
     lines, attributes, notes = read_lines(path, domain.canvas)
     heights, said = _heights(attributes, path.name, field, height, crest=crest)
-    tops = burn(lines, heights, domain)
+    tops = burn(lines, heights, domain, corners=corners)
     touched = np.isfinite(tops) & domain.exists
     if not touched.any():
         raise InputError(f"no wall of {path.name} lies on the DEM; give walls of the place")
@@ -72,13 +75,17 @@ def with_walls(
     return replace(domain, bed=bed, walls=walls, notes=(*domain.notes, *notes, *said, note))
 
 
-def burn(lines: Sequence[shapely.Geometry], heights: Sequence[float], domain: Domain) -> Float[np.ndarray, "h w"]:
-    """(h, w) the highest value of the lines that touch each cell, minus infinity where none does; connected over edges."""
+def burn(
+    lines: Sequence[shapely.Geometry], heights: Sequence[float], domain: Domain, *, corners: bool = True
+) -> Float[np.ndarray, "h w"]:
+    """(h, w) the highest value of the lines on each cell, minus infinity where there is none; ``corners`` as of :func:`with_walls`."""
     tops = np.full(domain.shape, _NOTHING)
     shapes = sorted(zip(lines, heights, strict=True), key=lambda one: one[1])  # the last one burnt counts
     if shapes:
-        rasterize(shapes, out=tops, transform=domain.canvas.transform, all_touched=True)
-    for flip in (False, True):  # a line through the very corner of four cells touches two that share no edge
+        rasterize(shapes, out=tops, transform=domain.canvas.transform, all_touched=corners)
+    for flip in (
+        (False, True) if corners else ()
+    ):  # a line through the very corner of four cells touches two that share no edge
         seen = tops[:, ::-1] if flip else tops
         a, b, c, d = seen[:-1, :-1], seen[:-1, 1:], seen[1:, :-1], seen[1:, 1:]
         gap = np.isfinite(a) & np.isfinite(d) & ~np.isfinite(b) & ~np.isfinite(c)

@@ -12,13 +12,18 @@ water on its crest is a cell of its own. Both carry the same law with another fa
 
 so that one after the other they let pass what the weir does: exactly where it falls freely, up to a fifth more where it is drowned. A face needs
 to know its two cells only. Solvers take the law for the faces between a cell that is a wall and a lower one that is none.
+
+The faces of a wall that runs obliquely are longer than the wall. Of a length L with the unit normal (a, b), those that look east or west cover a L and
+the others b L; when a face carries the share a or b of the law, all of them carry that of a^2 L + b^2 L = L. The normal comes from the cells around, by
+their structure tensor (Bigun and Granlund 1987): half and half where walls cross.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from gensat.hydro.domain import Domain
@@ -35,29 +40,47 @@ EVEN = 0.4
 """Of what would bring both cells of a face to one level in a step, the share that may pass: so levels do not swing about each other."""
 
 
-Weirs = tuple[Bool[Tensor, "h x"], Bool[Tensor, "y w"]]
-"""(h, w + 1) and (h + 1, w): which faces are weirs."""
+SMOOTH = 1.5
+"""Cells over which the steps of a wall are smoothed, and then its direction."""
+
+Weirs = tuple[Float[Tensor, "h x"], Float[Tensor, "y w"]]
+"""(h, w + 1) and (h + 1, w): the share of the law that a face carries, 0 to 1; 0 where it is no weir."""
 
 
 def weir_faces(domain: Domain, device: torch.device | None = None) -> Weirs | None:
-    """The faces between a wall and a lower cell that is none; None without any."""
+    """The faces between a wall and a lower cell that is none, and what they carry; None without any."""
     walls, bed = domain.walls, domain.walled
     if walls is None or not walls.any():
         return None
     height, width = domain.shape
-    across, down = np.zeros((height, width + 1), bool), np.zeros((height + 1, width), bool)
-    across[:, 1:-1] = _stands_out(walls[:, :-1], walls[:, 1:], bed[:, :-1], bed[:, 1:])
-    down[1:-1] = _stands_out(walls[:-1], walls[1:], bed[:-1], bed[1:])
+    eastern, southern = normals(walls)
+    across, down = np.zeros((height, width + 1)), np.zeros((height + 1, width))
+    across[:, 1:-1] = _share(walls[:, :-1], walls[:, 1:], bed[:, :-1], bed[:, 1:], eastern[:, :-1], eastern[:, 1:])
+    down[1:-1] = _share(walls[:-1], walls[1:], bed[:-1], bed[1:], southern[:-1], southern[1:])
     return torch.from_numpy(across).to(device), torch.from_numpy(down).to(device)
 
 
 def as_arrays(weirs: Weirs | None) -> tuple[np.ndarray, np.ndarray]:
     """For the kernels; two arrays of one entry where there are none."""
-    return (np.zeros((1, 1), bool),) * 2 if weirs is None else (weirs[0].numpy(), weirs[1].numpy())
+    return (np.zeros((1, 1)),) * 2 if weirs is None else (weirs[0].numpy(), weirs[1].numpy())
 
 
-def _stands_out(one: np.ndarray, other: np.ndarray, bed: np.ndarray, beside: np.ndarray) -> np.ndarray:
-    return (one & ~other & (bed > beside)) | (other & ~one & (beside > bed))
+def normals(walls: Bool[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+    """How much of a wall's unit normal points east or west, and how much north or south, 0 to 1; 0 where no wall is near."""
+    mass = walls.astype(np.float64)
+    slopes = [gaussian_filter(mass, SMOOTH, order, mode="nearest") for order in ((0, 1), (1, 0))]
+    squares = [gaussian_filter(slope * slope, SMOOTH, mode="nearest") for slope in slopes]
+    whole = squares[0] + squares[1]
+    known = whole > 1e-12
+    east, south = (np.sqrt(np.where(known, square / np.where(known, whole, 1), 0)) for square in squares)
+    return east, south
+
+
+def _share(
+    one: np.ndarray, other: np.ndarray, bed: np.ndarray, beside: np.ndarray, of_one: np.ndarray, of_other: np.ndarray
+) -> np.ndarray:
+    """What faces between two cells carry: the share of the one that is a wall and stands above the other."""
+    return np.where(one & ~other & (bed > beside), of_one, np.where(other & ~one & (beside > bed), of_other, 0))
 
 
 def weir(before: Tensor, behind: Tensor, g: float) -> Tensor:
@@ -70,7 +93,7 @@ def weir(before: Tensor, behind: Tensor, g: float) -> Tensor:
 
 
 def weir_flux(
-    water: Tensor, before: Tensor, behind: Tensor, g: float, step: Tensor
+    water: Tensor, before: Tensor, behind: Tensor, share: Tensor, g: float, step: Tensor
 ) -> tuple[Bool[Tensor, "*b r x"], Tensor]:
     """For the full equations, whose fluxes know a step of the bed as a wall: which faces take the law, and what passes, m2/s.
 
@@ -80,13 +103,14 @@ def weir_flux(
     Args:
         water: flux of the faces as of the equations.
         before, behind: levels on both sides above the crest.
+        share: of the law that a face carries, 0 to 1.
         g: m/s2.
         step: dt / dx.
     """
-    law = weir(before, behind, g)
+    law = share * weir(before, behind, g)
     fall = before.clamp(min=0) - behind.clamp(min=0)
     falls = torch.minimum(law, EVEN * fall.abs() / step) * fall.sign()
     onwards = water * fall.sign() > falls.abs()
     runs = torch.minimum(torch.maximum(water, -law), law)
-    over = (before > 0) | (behind > 0)
+    over = (share > 0) & ((before > 0) | (behind > 0))
     return over & ~(onwards & (runs == water)), torch.where(onwards, runs, falls)
