@@ -159,6 +159,15 @@ def test_kernels_and_torch_agree_over_walls_that_cross(solver):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_float32_stays_float32_over_walls(solver, backend):
+    made = solver(channel(), backend=backend, dtype="float32")
+    state, _ = made.step(began := made.start(level=2.7), made.time_step(began))
+    assert {a.dtype for a in (state.depth, state.x, state.y)} == {torch.float32}
+    assert float((state.depth - began.depth).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_a_wall_deep_under_water_hardly_matters(solver):
     """Two metres over a wall of 20 cm, 10 cm higher on one side: what has passed in ten seconds is that of a step of the bed."""
     through = []

@@ -112,7 +112,7 @@ class LocalInertial(Solver):
         )
         self.backend = choose_backend(backend, self.device)
         self._outside = self.deepest_outside()
-        self._weirs = weir_faces(domain, self.device)
+        self._weirs = weir_faces(domain, self.device, self.dtype)
         self._move = torch.compile(_move) if self.backend == "compile" else _move
 
     def time_step(self, state: State) -> Tensor:

@@ -79,7 +79,7 @@ class ShallowWater(Solver):
         self.scheme = Scheme(self.gravity, float(limiter), float(dry))
         exists = self.exists.contiguous()
         bed = torch.where(exists, self.bed, 0).contiguous()
-        self.ground = Ground(bed, exists, self.manning, self.dx, weir_faces(domain, self.device))
+        self.ground = Ground(bed, exists, self.manning, self.dx, weir_faces(domain, self.device, self.dtype))
         north, east, south, west = (_KINDS[side.kind] for side in self.boundaries.sides)
         self._kinds = (north, east, south, west)
         outside = self.deepest_outside()

@@ -47,7 +47,7 @@ Weirs = tuple[Float[Tensor, "h x"], Float[Tensor, "y w"]]
 """(h, w + 1) and (h + 1, w): the share of the law that a face carries, 0 to 1; 0 where it is no weir."""
 
 
-def weir_faces(domain: Domain, device: torch.device | None = None) -> Weirs | None:
+def weir_faces(domain: Domain, device: torch.device | None = None, dtype: torch.dtype = torch.float64) -> Weirs | None:
     """The faces between a wall and a lower cell that is none, and what they carry; None without any."""
     walls, bed = domain.walls, domain.walled
     if walls is None or not walls.any():
@@ -57,7 +57,7 @@ def weir_faces(domain: Domain, device: torch.device | None = None) -> Weirs | No
     across, down = np.zeros((height, width + 1)), np.zeros((height + 1, width))
     across[:, 1:-1] = _share(walls[:, :-1], walls[:, 1:], bed[:, :-1], bed[:, 1:], eastern[:, :-1], eastern[:, 1:])
     down[1:-1] = _share(walls[:-1], walls[1:], bed[:-1], bed[1:], southern[:-1], southern[1:])
-    return torch.from_numpy(across).to(device), torch.from_numpy(down).to(device)
+    return torch.from_numpy(across).to(device, dtype), torch.from_numpy(down).to(device, dtype)
 
 
 def as_arrays(weirs: Weirs | None) -> tuple[np.ndarray, np.ndarray]:
