@@ -187,12 +187,16 @@ def _cut():
 
 
 def test_the_chain_shares_its_minutes_and_hands_each_stage_what_the_one_before_made(tmp_path):
-    stages = plan(tmp_path, 20.0, {"autoencoder": ["batch=64"], "denoiser": [], "controlnet": []})
+    given = {"autoencoder": ["batch=64", "lr=1e-3"], "decoder": ["disturb=0.3"], "denoiser": [], "controlnet": []}
+    stages = plan(tmp_path, 20.0, given)
     settings = [dict(a.split("=", 1) for a in stage[1:]) for stage in stages]
     assert sum(float(s["minutes"]) for s in settings) == pytest.approx(20)
-    assert settings[0]["batch"] == "64" and "batch" not in settings[1]
-    assert settings[1]["autoencoder"] == settings[2]["autoencoder"] == str(tmp_path / "autoencoder/ema")
-    assert settings[2]["denoiser"] == settings[1]["out"] + "/ema"
+    first, decoder, denoiser, controlnet = settings
+    assert first["batch"] == decoder["batch"] == "64" and "batch" not in denoiser
+    assert decoder["init"] == denoiser["autoencoder"] == controlnet["autoencoder"] == str(tmp_path / "autoencoder/ema")
+    assert decoder["keep_encoder"] == "true" and decoder["disturb"] == "0.3" and decoder["lr"] == "3e-4"
+    assert controlnet["denoiser"] == denoiser["out"] + "/ema"
+    assert f"autoencoder={decoder['out']}/ema" in models(tmp_path, "m", given)[0]
     for stage in stages:  # every recipe takes its overrides
         load_recipe(stage[0].rsplit(".", 1)[1], stage[1:])
 
@@ -201,12 +205,12 @@ def test_the_chain_trains_both_licences_on_one_autoencoder_of_the_public_part(tm
     stages = plan(tmp_path, 33.0, {s: [] for s in SHARES}, readings=True, pd=True)
     settings = [dict(a.split("=", 1) for a in stage[1:]) for stage in stages]
     assert sum(float(s["minutes"]) for s in settings) == pytest.approx(33)
-    assert [s.get("data.public_domain") for s in settings] == ["true", None, None, "true", "true"]
-    assert {s["autoencoder"] for s in settings[1:]} == {str(tmp_path / "autoencoder/ema")}
-    assert [s.get("denoiser") for s in settings[2::2]] == [str(tmp_path / f"denoiser{x}/ema") for x in ("", "-pd")]
-    caches = [s["data.cache"] for s in settings[1:]]
+    assert [s.get("data.public_domain") for s in settings] == ["true", "true", None, None, "true", "true"]
+    assert {s["autoencoder"] for s in settings[2:]} == {str(tmp_path / "autoencoder/ema")}
+    assert [s.get("denoiser") for s in settings[3::2]] == [str(tmp_path / f"denoiser{x}/ema") for x in ("", "-pd")]
+    caches = [s["data.cache"] for s in settings[2:]]
     assert caches[0] == caches[1] != caches[2] == caches[3]
-    assert all(s["data.readings"] == str(tmp_path / "readings") for s in settings[1:])
+    assert all(s["data.readings"] == str(tmp_path / "readings") for s in settings[2:])
     for stage in stages:
         load_recipe(stage[0].rsplit(".", 1)[1], stage[1:])
 

@@ -1,6 +1,6 @@
 """The whole model in a given time: ``python -m gensat.train.chain OUT minutes=20 [readings=true] [pd=true] [name=NAME] [STAGE.key=value ...]``.
 
-Autoencoder, denoiser and ControlNet one after the other, each for its share of the minutes with the learning rate decaying over them, then the
+Autoencoder, its decoder alone, denoiser and ControlNet one after the other, each for its share of the minutes with the learning rate decaying over them, then the
 model folder ``OUT/NAME`` and, for machines whose files come back only in small pieces, ``OUT/NAME.tar.000``, ``.001``, ... Run again, it goes on.
 
 ``readings=true`` first reads layouts and words off the images that have none (``gensat.train.read``, in ``OUT/readings``). ``pd=true`` trains the
@@ -17,7 +17,11 @@ from ..errors import InputError
 from .readings import Readings
 from .recipe import load_recipe, program
 
-SHARES = {"autoencoder": 0.35, "denoiser": 0.5, "controlnet": 0.15}
+SHARES = {"autoencoder": 0.25, "decoder": 0.1, "denoiser": 0.5, "controlnet": 0.15}
+PARTS = {"autoencoder": "decoder", "denoiser": "denoiser", "controlnet": "controlnet"}
+"""Parts of a model, and the stage that each comes from."""
+DECODER = ("keep_encoder=true", "disturb=0.5", "loss.perceptual=2", "loss.perceptual_from=0", "lr=3e-4", "warmup=5")
+"""How the decoder learns to take latents that are not quite right (docs/experiments.md); else it has the options of the autoencoder."""
 PIECE = 15 * 2**20
 PD = "data.public_domain=true"
 FLAGS = ("readings", "pd")
@@ -27,21 +31,24 @@ FLAGS = ("readings", "pd")
 def plan(
     out: Path, minutes: float, overrides: Mapping[str, Sequence[str]], *, readings: bool = False, pd: bool = False
 ) -> list[list[str]]:
-    """The arguments of ``python -m`` for every training; with ``pd`` five, the last two in ``denoiser-pd`` and ``controlnet-pd``."""
+    """The arguments of ``python -m`` for every training; with ``pd`` two more, in ``denoiser-pd`` and ``controlnet-pd``."""
     stages = [*SHARES, "denoiser-pd", "controlnet-pd"] if pd else [*SHARES]
     total = sum(SHARES[stage.removesuffix("-pd")] for stage in stages)
     made = []
     for stage in stages:
         kind, suffix = stage.removesuffix("-pd"), "-pd" if stage.endswith("-pd") else ""
-        given = [f"out={out / stage}", "steps=null", f"minutes={minutes * SHARES[kind] / total}", *overrides[kind]]
-        if pd and (suffix or kind == "autoencoder"):
+        recipe = "autoencoder" if kind == "decoder" else kind
+        given = [f"out={out / stage}", "steps=null", f"minutes={minutes * SHARES[kind] / total}", *overrides[recipe]]
+        if kind == "decoder":
+            given += [f"init={out / 'autoencoder' / 'ema'}", *DECODER, *overrides.get(kind, [])]
+        if pd and (suffix or recipe == "autoencoder"):
             given.append(PD)
-        if kind != "autoencoder":
+        if recipe != "autoencoder":
             given += [f"autoencoder={out / 'autoencoder' / 'ema'}", f"data.cache={out / f'latents{suffix}'}"]
             given += [f"data.readings={out / 'readings'}"] if readings else []
         if kind == "controlnet":
             given += [f"denoiser={out / f'denoiser{suffix}' / 'ema'}"]
-        made.append([f"gensat.train.{kind}", *given])
+        made.append([f"gensat.train.{recipe}", *given])
     return made
 
 
@@ -50,15 +57,15 @@ def models(out: Path, name: str, overrides: Mapping[str, Sequence[str]], *, pd: 
 
     Raises InputError where only some stages are given the public-domain part: the licence would be that of the others.
     """
-    free = [stage for stage in SHARES if load_recipe(stage, overrides[stage]).data.public_domain]
-    if free and len(free) < len(SHARES):
+    free = [part for part in PARTS if load_recipe(part, overrides[part]).data.public_domain]
+    if free and len(free) < len(PARTS):
         raise InputError(
-            f"data.public_domain is set for {', '.join(free)} only; set it for all of {', '.join(SHARES)}, or give pd=true"
+            f"data.public_domain is set for {', '.join(free)} only; set it for all of {', '.join(PARTS)}, or give pd=true"
         )
-    ours = [str(out / name), *(f"{stage}={out / stage / 'ema'}" for stage in SHARES), *(["open=1"] if free else [])]
+    ours = [str(out / name), *(f"{k}={out / v / 'ema'}" for k, v in PARTS.items()), *(["open=1"] if free else [])]
     if not pd:
         return [ours]
-    apart = {stage: stage if stage == "autoencoder" else f"{stage}-pd" for stage in SHARES}
+    apart = {part: stage if part == "autoencoder" else f"{stage}-pd" for part, stage in PARTS.items()}
     return [ours, [str(out / f"{name}-pd"), *(f"{k}={out / v / 'ema'}" for k, v in apart.items()), "open=1"]]
 
 
