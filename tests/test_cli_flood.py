@@ -240,6 +240,13 @@ def test_walls_keep_a_level_out(dem, capsys):
     assert "1 walls raise 24 cells" in capsys.readouterr().err
     open_, walled = (GeoImage.open(dem / name / "extent.tif").array[:, :, 0] for name in ("open", "walled"))
     assert open_[:, 22:25].any() and not walled[:, :26].any() and (walled[:, 26:] == open_[:, 26:]).all()
+    feature["geometry"]["coordinates"] = [[west + 103, north - 97], [west + 203, north - 197]]  # oblique
+    (dem / "slant.geojson").write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]}))
+    slant = (*start, "--walls", "slant.geojson", "--wall-field", "top")
+    assert simulate(*slant, "-o", "still/") == 0
+    assert "1 walls raise 21 cells" in capsys.readouterr().err  # neighbours of eight kinds cannot pass
+    assert simulate(*slant, "--method", "inertial", "--hours", 0.05, "-o", "moves/") == 0
+    assert "1 walls raise 11 cells" in capsys.readouterr().err  # water over edges cannot, and the crest is one cell
     for words, message in (
         (("--walls", "walls.geojson"), "walls.geojson have no height (attributes: top)"),
         (("--wall-height", "2"), "give --walls FILE"),

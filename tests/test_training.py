@@ -221,6 +221,8 @@ def test_the_licence_of_the_chain_is_that_of_what_its_stages_saw(tmp_path):
     assert "open=1" in models(tmp_path, "m", {s: free for s in SHARES})[0]
     with pytest.raises(InputError, match=r"for autoencoder only; .* pd=true"):
         models(tmp_path, "m", {"autoencoder": free, "denoiser": none, "controlnet": none})
+    with pytest.raises(InputError, match=r"for denoiser, controlnet only"):
+        models(tmp_path, "m", {s: ["data.public_domain=false"] if s == "decoder" else free for s in SHARES})
     ours, theirs = models(tmp_path, "m", {s: none for s in SHARES}, pd=True)
     assert "open=1" not in ours and theirs[-1] == "open=1"
     assert theirs[0].endswith("m-pd") and ours[1] == theirs[1] and "denoiser-pd" in theirs[2]

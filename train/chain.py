@@ -1,7 +1,7 @@
 """The whole model in a given time: ``python -m gensat.train.chain OUT minutes=20 [readings=true] [pd=true] [name=NAME] [STAGE.key=value ...]``.
 
-Autoencoder, its decoder alone, denoiser and ControlNet one after the other, each for its share of the minutes with the learning rate decaying over them, then the
-model folder ``OUT/NAME`` and, for machines whose files come back only in small pieces, ``OUT/NAME.tar.000``, ``.001``, ... Run again, it goes on.
+Autoencoder, its decoder alone, denoiser and ControlNet one after the other, each for its share of the minutes with the learning rate
+decaying over them, then the model folder ``OUT/NAME`` and, for machines whose files come back only in small pieces, ``OUT/NAME.tar.000``, ``.001``, ... Run again, it goes on.
 
 ``readings=true`` first reads layouts and words off the images that have none (``gensat.train.read``, in ``OUT/readings``). ``pd=true`` trains the
 autoencoder on the public-domain and CC BY part alone, and on it two models: ``OUT/NAME`` of everything, ``OUT/NAME-pd`` of that part.
@@ -57,7 +57,9 @@ def models(out: Path, name: str, overrides: Mapping[str, Sequence[str]], *, pd: 
 
     Raises InputError where only some stages are given the public-domain part: the licence would be that of the others.
     """
-    free = [part for part in PARTS if load_recipe(part, overrides[part]).data.public_domain]
+    given = {part: [overrides[part]] for part in PARTS}
+    given["autoencoder"].append([*overrides["autoencoder"], *overrides.get("decoder", [])])
+    free = [part for part, all_ in given.items() if all(load_recipe(part, one).data.public_domain for one in all_)]
     if free and len(free) < len(PARTS):
         raise InputError(
             f"data.public_domain is set for {', '.join(free)} only; set it for all of {', '.join(PARTS)}, or give pd=true"

@@ -254,8 +254,9 @@ class Ground:
         if self.walls is not None:
             from gensat.hydro.walls import with_walls
 
-            how: dict[str, Any] = dict(field=self.wall_field, height=self.wall_height, crest=self.wall_crest)
-            made = with_walls(made, self.walls, **how, corners=corners)
+            made = with_walls(
+                made, self.walls, field=self.wall_field, height=self.wall_height, crest=self.wall_crest, corners=corners
+            )
         elif self.wall_field is not None or self.wall_height is not None or self.wall_crest:
             raise InputError(
                 "--wall-field, --wall-height and --wall-crest are about walls; give --walls FILE with them"

@@ -83,9 +83,8 @@ def burn(
     shapes = sorted(zip(lines, heights, strict=True), key=lambda one: one[1])  # the last one burnt counts
     if shapes:
         rasterize(shapes, out=tops, transform=domain.canvas.transform, all_touched=corners)
-    for flip in (
-        (False, True) if corners else ()
-    ):  # a line through the very corner of four cells touches two that share no edge
+    for flip in (False, True) if corners else ():
+        # A line through the very corner of four cells touches two that share no edge.
         seen = tops[:, ::-1] if flip else tops
         a, b, c, d = seen[:-1, :-1], seen[:-1, 1:], seen[1:, :-1], seen[1:, 1:]
         gap = np.isfinite(a) & np.isfinite(d) & ~np.isfinite(b) & ~np.isfinite(c)
