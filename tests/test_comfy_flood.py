@@ -39,6 +39,31 @@ def test_it_is_what_the_command_makes(dem):
     assert again != path and (dem / again / "run.json").exists()
 
 
+@pytest.mark.parametrize(("method", "hours"), [("bathtub", 0.0), ("inertial", 0.05)])
+def test_oblique_walls_are_those_of_the_command(dem, method, hours):
+    from test_cli_flood import GRID, UTM, lonlat
+
+    line = [[GRID.c + 223, GRID.f - 17], [GRID.c + 293, GRID.f - 87]]
+    crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{UTM.to_epsg()}"}}
+    feature = {
+        "type": "Feature",
+        "properties": {"height": 2.0},
+        "geometry": {"type": "LineString", "coordinates": line},
+    }
+    (dem / "walls.geojson").write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]}))
+    given = {**REST, "hours": hours, "water_from": " ".join(lonlat(12, 29)), "walls": "walls.geojson"} | (
+        {"rise": 0.02} if hours else {}
+    )
+    _, depth, *_ = GensatFloodSimulate().simulate("dem.tif", method, "6.0", **given)
+    words = ["--level", "6.0", "--method", method, "--from", *lonlat(12, 29), "--walls", "walls.geojson"]
+    words += ["--hours", str(hours), "--rise", "0.02"] if hours else []
+    assert run(["flood", "simulate", "dem.tif", *words, "-o", "out", "-q"]) == 0
+    np.testing.assert_array_equal(GeoImage.open(depth).array, GeoImage.open("out/depth.tif").array)
+    at = words.index("--walls")
+    assert run(["flood", "simulate", "dem.tif", *words[:at], *words[at + 2 :], "-o", "open", "-q"]) == 0
+    assert (GeoImage.open("open/depth.tif").array != GeoImage.open("out/depth.tif").array).any()
+
+
 def test_an_inflow_moves_the_bar(dem, monkeypatch):
     from test_cli_flood import lonlat
 
