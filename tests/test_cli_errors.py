@@ -186,7 +186,6 @@ def test_a_device_that_is_not_there_is_exit_2(tmp_path, capsys, device, words):
 def test_a_lora_for_another_model_is_exit_2(tmp_path, capsys):
     from safetensors.numpy import save_file
 
-    pytest.importorskip("peft")
     shape = np.zeros((2, 7), np.float32)
     save_file(
         {"unet.nowhere.lora_A.weight": shape, "unet.nowhere.lora_B.weight": shape.T.copy()}, tmp_path / "x.safetensors"

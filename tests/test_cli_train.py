@@ -118,6 +118,6 @@ def test_the_recipes_and_keys_that_the_documentation_names_are_there():
     assert len(found) >= 4
     for name, values in found:
         load_recipe(name, [v for v in values.split() if not v.startswith("-")])
-    known = [load_recipe(name) for name in ("lora", "distill", "denoiser", "controlnet")]
+    known = [load_recipe(name) for name in ("lora", "distill", "few_steps", "denoiser", "controlnet")]
     for key in re.findall(r"`([a-z_.]+)=[\w.]*`", text):
         assert key in FLAGS or any(OmegaConf.select(one, key, default="no") != "no" for one in known), key

@@ -176,7 +176,8 @@ def test_denoisers_of_every_kind_take_words_and_are_saved_as_what_they_are(tmp_p
         unet.save_pretrained(tmp_path / str(len(settings)))
         back = type(unet).from_pretrained(tmp_path / str(len(settings)))
         with torch.no_grad():
-            assert torch.equal(back(x, torch.tensor(400.0), words).sample, a)
+            # weights that lie elsewhere in memory may take another kernel: the last bits are not theirs to keep
+            torch.testing.assert_close(back(x, torch.tensor(400.0), words).sample, a, atol=1e-5, rtol=1e-5)
     with pytest.raises(InputError, match="mixer"):
         toy_unet(mixer="wave")
 

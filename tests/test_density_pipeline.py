@@ -201,4 +201,5 @@ def test_a_saved_pipeline_is_the_same(tmp_path):
     made.save_pretrained(tmp_path / "model")
     again = gensat.load(tmp_path / "model")
     one, two = (p(georeferenced(), histogram=HISTOGRAM).views[0] for p in (made, again))
-    assert torch.equal(one.rgb, two.rgb) and one.provenance["model_hash"] == two.provenance["model_hash"]
+    torch.testing.assert_close(one.rgb, two.rgb, atol=1e-4, rtol=0)  # bits depend on where weights lie in memory
+    assert one.provenance["model_hash"] == two.provenance["model_hash"]

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -215,7 +216,6 @@ def test_changed_weights_are_not_served_from_the_cache(clip_tokenizer):
 
 
 def test_adapters_switch_the_cache_off(clip_tokenizer):
-    peft = pytest.importorskip("peft")
     tower = clip_tower()
     before = encode_text(tower, clip_tokenizer, ["sea"]).tokens
     tower.add_adapter(peft.LoraConfig(r=2, target_modules=["fc1"], init_lora_weights=False))

@@ -186,6 +186,30 @@ def _cut():
     raise RuntimeError("cut")
 
 
+def test_parts_of_a_model_have_rates_of_their_own(tmp_path):
+    """AdamW's first step is the rate, whatever the gradient: it shows what each part's rate is."""
+
+    class Pair(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.slow, self.fast, self.still = (torch.nn.Linear(3, 1, bias=False) for _ in range(3))
+
+        def forward(self, x):
+            return self.slow(x) + self.fast(x) + self.still(x)
+
+    model = Pair()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    rates = OmegaConf.create({"fast": 5.0, "still": 0.0})
+    settings = {"steps": 1, "lr": 1e-3, "weight_decay": 0.0, "clip": 1e3}
+    Trainer(model, OmegaConf.merge(recipe(tmp_path, **settings), {"rates": rates, "warmup": 1})).run(fit)
+    moved = {name.split(".")[0]: (p - before[name]).abs() for name, p in model.named_parameters()}
+    rate = cosine_rate(0, 0.0, warmup=1) * 1e-3
+    torch.testing.assert_close(moved["slow"], torch.full((1, 3), rate), rtol=1e-2, atol=0)
+    torch.testing.assert_close(moved["fast"], torch.full((1, 3), 5 * rate), rtol=1e-2, atol=0)
+    assert not moved["still"].any()
+
+
 def test_the_chain_shares_its_minutes_and_hands_each_stage_what_the_one_before_made(tmp_path):
     given = {"autoencoder": ["batch=64", "lr=1e-3"], "decoder": ["disturb=0.3"], "denoiser": [], "controlnet": []}
     stages = plan(tmp_path, 20.0, given)

@@ -130,12 +130,22 @@ def forget_origin(folder: Path) -> None:
         path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def save_shared(pipe: ConditionedPipeline, folder: Path) -> None:
-    """Save a pipeline without the components that its spec takes from another model."""
-    pipe.save_pretrained(folder)
-    for name in pipe.spec.shared:
+def save_model(pipe: ConditionedPipeline, folder: Path, spec: ModelSpec | None = None) -> None:
+    """Save a pipeline as the model that ``spec`` (or its own) describes: without a text encoder that is read from its package, and without what is another model's."""
+    spec = spec or pipe.spec
+    left_out = ("text_encoder", "tokenizer") if spec.text_encoder == "minilm" else ()
+    parts = {name: None if name in left_out else part for name, part in pipe.components.items()}
+    type(pipe)(**parts, spec=spec).save_pretrained(folder)
+    for name in spec.shared:
         shutil.rmtree(folder / name)
     forget_origin(folder)
+    spec.save(folder)  # save_pretrained forgets a LoRA, for it writes merged weights; here those are another model's
+
+
+def on_core(spec: ModelSpec, core: str, pipe: ConditionedPipeline) -> ModelSpec:
+    """``spec`` of a model that is another one, ``core``, but for a LoRA on its denoiser, which is to be written to its folder as ``LORA``."""
+    shared = {name: core for name in (*_CORE, "controlnet") if getattr(pipe, name, None) is not None}
+    return replace(spec, shared=shared, lora=LORA)
 
 
 def make_pipeline(
@@ -201,16 +211,15 @@ def main(arguments: list[str]) -> None:
         place_encoder=base.place_encoder,
         acquisition_encoder=base.acquisition_encoder,
         controlnet=controlnet,
-        spec=replace(spec, shared=shared),
+        spec=replace(spec, shared=shared, lora=LORA if core else None),
     )
     pipe.set_progress_bar_config(disable=True)
     pipe("", num_inference_steps=1, seed=0, width=128, height=128)
     pipe.to(torch.float16)
-    save_shared(pipe, out)
+    save_model(pipe, out)
     if core:
         (out / "lora").mkdir(exist_ok=True)
         shutil.copyfile(parts["lora"], out / LORA)
-        replace(pipe.spec, lora=LORA).save(out)
 
 
 if __name__ == "__main__":

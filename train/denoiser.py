@@ -32,9 +32,10 @@ from .runner import Trainer
 from .sheets import requests, sample_sheet
 
 
-def load_bank(recipe, *, mosaics: bool = True) -> Bank:
-    """All training samples of the recipe as latents of its autoencoder, with encoded captions."""
-    vae = ConvAutoencoder.from_pretrained(recipe.autoencoder).eval().to(memory_format=torch.channels_last)
+def load_bank(recipe, pipe: Any = None, *, mosaics: bool = True) -> Bank:
+    """All training samples of the recipe as latents of its autoencoder, with encoded captions; with ``pipe`` by that model's networks."""
+    vae = pipe.vae if pipe else ConvAutoencoder.from_pretrained(recipe.autoencoder)
+    vae = vae.eval().to(memory_format=torch.channels_last)
 
     def encode() -> list[Entry]:
         found = samples(recipe.data, mosaics=mosaics)
@@ -45,9 +46,10 @@ def load_bank(recipe, *, mosaics: bool = True) -> Bank:
     key = {"autoencoder": weights, "mosaics": mosaics, **data, "identity": identity(recipe.data)}
     entries = cached(recipe.data.cache, json.dumps(key), encode)
     captions = (c for e in entries for c in e.captions)
-    text = (
-        TextBank.load(recipe.data.text_states) if recipe.data.text_states else TextBank.encode(captions, load_minilm())
-    )
+    if states := recipe.data.text_states:
+        text = TextBank.load(states)
+    else:
+        text = TextBank.encode(captions, (pipe.text_encoder, pipe.tokenizer) if pipe else load_minilm())
     return Bank(entries, dict(recipe.shares), text)
 
 

@@ -22,7 +22,7 @@ from ..hub.fingerprint import fingerprint
 from ..hub.load import load
 from ..hub.resolve import model_folder
 from ..metrics.reconstruction import psnr_each
-from .assemble import forget_origin
+from .assemble import save_model
 from .card import Outcome, count_by, finished, write_card
 from .device import make_accelerator
 from .dropout import make_dropout
@@ -152,13 +152,8 @@ def train(recipe: DictConfig) -> Outcome:
             measured.update(compared())
             spec = pipe.spec
             few_steps = replace(spec.defaults, steps=few, guidance_scale=1.0, place_guidance_scale=None)
-            left_out = ("text_encoder", "tokenizer") if spec.text_encoder == "minilm" else ()
-            parts = {n: None if n in left_out else part for n, part in pipe.components.items()}
             words = f"{spec.name} distilled to {few} steps without guidance; {spec.description}"
-            type(pipe)(**parts, spec=replace(spec, name=name, description=words, defaults=few_steps)).save_pretrained(
-                fresh
-            )
-            forget_origin(fresh)
+            save_model(pipe, fresh, replace(spec, name=name, description=words, defaults=few_steps))
             write_card(
                 fresh,
                 trainer,

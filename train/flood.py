@@ -30,7 +30,7 @@ from ..models.controlnet import LayoutControlNet
 from ..models.water_grain import WaterGrain
 from ..pipelines.flood import FloodPipeline
 from ..types import Acquisition
-from .assemble import NON_COMMERCIAL_LICENCE, build, control_signals, save_shared
+from .assemble import NON_COMMERCIAL_LICENCE, build, control_signals, save_model
 from .autoencoder import turn
 from .card import Outcome, finished, write_card
 from .dropout import make_dropout, told
@@ -154,7 +154,7 @@ def train(recipe: DictConfig) -> Outcome:
     def save(model: LayoutControlNet, folder: Path) -> None:
         half = LayoutControlNet.from_config(model.config).half()
         half.load_state_dict(model.state_dict())
-        save_shared(flood_pipeline(half, recipe.core, recipe.name, grain), folder)
+        save_model(flood_pipeline(half, recipe.core, recipe.name, grain), folder)
 
     trainer.run(error, draw, on_save=lambda t: t.save_ema(t.out / "ema", save))
     if trainer.main:

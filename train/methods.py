@@ -16,7 +16,7 @@ from ..errors import InputError, ModelError
 from ..hub.spec import ModelSpec
 from ..models.controlnet import LayoutControlNet
 from ..models.denoiser import LatentDenoiser
-from .assemble import control_signals, forget_origin
+from .assemble import control_signals, save_model
 
 NETWORKS = ("unet", "place_encoder", "acquisition_encoder", "controlnet")
 
@@ -69,11 +69,7 @@ class Tuned(nn.Module, ABC):
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
         """Write a whole model folder."""
-        pipe = self.pipe_of()
-        left_out = ("text_encoder", "tokenizer") if spec.text_encoder == "minilm" else ()
-        parts = {name: None if name in left_out else part for name, part in pipe.components.items()}
-        type(pipe)(**parts, spec=spec).save_pretrained(folder)
-        forget_origin(folder)
+        save_model(self.pipe_of(), folder, spec)
 
 
 class Lora(Tuned):

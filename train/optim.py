@@ -21,6 +21,7 @@ RATES = {"cosine": cosine_rate, "constant": constant_rate}
 
 def make_optimizers(model: torch.nn.Module, recipe: DictConfig) -> list[torch.optim.Optimizer]:
     """AdamW; with ``recipe.muon`` (a learning rate) Muon for the matrices of transformer blocks and AdamW for the rest.
+    ``recipe.rates`` multiplies the rate of AdamW for parts of the model, by their names; a group keeps it as ``factor``.
 
     Muon (Jordan et al. 2024) steps along the orthogonalised momentum, here with AdamW's root mean square (Liu et al. 2025, eq. 4).
     """
@@ -28,12 +29,18 @@ def make_optimizers(model: torch.nn.Module, recipe: DictConfig) -> list[torch.op
     muon = recipe.get("muon")
     matrices = [p for n, p in named if muon and p.ndim == 2 and ".blocks." in f".{n}" and not n.endswith("table")]
     held = {id(p) for p in matrices}
-    rest = [p for _, p in named if id(p) not in held]
-    groups = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+    rates = recipe.get("rates") or {}
+    groups: dict[tuple[bool, float], list[torch.Tensor]] = {(True, 1.0): [], (False, 1.0): []}
+    for name, p in named:
+        if id(p) not in held:
+            factor = next((float(f) for part, f in rates.items() if name.startswith(f"{part}.")), 1.0)
+            groups.setdefault((p.ndim > 1, factor), []).append(p)
+    adam = [
+        {"params": one, "weight_decay": recipe.weight_decay if decays else 0.0, "factor": factor}
+        for (decays, factor), one in groups.items()
     ]
-    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True)]
+    betas = (recipe.get("beta1") or 0.9, recipe.beta2)
+    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(adam, lr=recipe.lr, betas=betas, fused=True)]
     if matrices:
         made.append(
             torch.optim.Muon(matrices, lr=muon, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")

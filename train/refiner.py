@@ -24,7 +24,7 @@ from ..models.denoiser import LatentDenoiser
 from ..models.finisher import Finisher
 from ..models.stem import GuideStem
 from ..pipelines.ground import GroundPipeline
-from .assemble import save_shared
+from .assemble import save_model
 from .card import Outcome, finished, write_card
 from .objective import flow, loss
 from .pair_bank import PairBank, load_vae
@@ -73,7 +73,7 @@ def train(recipe: DictConfig) -> Outcome:
         pipe = GroundPipeline(
             vae, model.unet, model.stem, finisher, FlowMatchEulerDiscreteScheduler(), spec=replace(spec, shared=shared)
         )
-        save_shared(pipe, folder)
+        save_model(pipe, folder)
 
     trainer.run(error, draw, on_save=lambda t: t.save_ema(t.out / "ema", save))
     if trainer.main:

@@ -249,7 +249,7 @@ class Trainer:
         """Gradients of all parts, one step of the optimizers and of the EMA."""
         for optimizer, peak in zip(self.optimizers, (self.recipe.lr, self.recipe.get("muon")), strict=False):
             for group in optimizer.param_groups:
-                group["lr"] = peak * rate
+                group["lr"] = peak * rate * group.get("factor", 1.0)
         values: dict[str, Tensor] = {}
         first = self.accelerator.process_index * self.accumulate
         for k, part in enumerate(parts):
