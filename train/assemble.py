@@ -134,7 +134,7 @@ def save_model(pipe: ConditionedPipeline, folder: Path, spec: ModelSpec | None =
     """Save a pipeline as the model that ``spec`` (or its own) describes: without a text encoder that is read from its package, and without what is another model's."""
     spec = spec or pipe.spec
     left_out = ("text_encoder", "tokenizer") if spec.text_encoder == "minilm" else ()
-    parts = {name: None if name in left_out else part for name, part in pipe.components.items()}
+    parts: dict[str, Any] = {name: None if name in left_out else part for name, part in pipe.components.items()}
     type(pipe)(**parts, spec=spec).save_pretrained(folder)
     for name in spec.shared:
         shutil.rmtree(folder / name)

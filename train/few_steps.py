@@ -97,7 +97,7 @@ def train(recipe: DictConfig) -> Outcome:
     check_data(recipe.data)
     folder = model_folder(recipe.model)
     torch.manual_seed(recipe.seed)
-    left_out = dict.fromkeys(("text_encoder", "tokenizer")) if recipe.data.text_states else {}
+    left_out: dict[str, Any] = dict.fromkeys(("text_encoder", "tokenizer")) if recipe.data.text_states else {}
     pipe: Any = load(folder, dtype="float32", **left_out)  # the text encoder may not have come to this machine
     if not isinstance(pipe.unet, LatentDenoiser) or type(pipe.scheduler).__name__ != "FlowMatchEulerDiscreteScheduler":
         raise InputError(f"{recipe.model} is not one of our own flow models; few_steps takes those only")
