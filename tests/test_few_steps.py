@@ -18,7 +18,7 @@ from gensat.diffusion.adapters import adapt
 from gensat.errors import InputError
 from gensat.train import few_steps
 from gensat.train.assemble import LORA
-from gensat.train.paths import inputs_of, levels
+from gensat.train.paths import inputs_of, levels, way
 from gensat.train.recipe import load_recipe
 from gensat.types import Acquisition, Place
 
@@ -63,8 +63,10 @@ def test_the_way_is_what_the_pipeline_makes():
     told = {"tokens": text.tokens, "mask": text.mask, "place": place_arrays([Place(10, 50)])}
     told["acquisition"] = acquisition_arrays([Acquisition(gsd=0.5)], ["aerial"])
     with torch.no_grad():
-        ours = few_steps.way(adapt(pipe.unet), noise, *levels(pipe.scheduler, 3), inputs_of(pipe, told))
-    torch.testing.assert_close(ours, made, atol=2e-4, rtol=1e-3)
+        denoiser, inputs = adapt(pipe.unet), inputs_of(pipe, told)
+        states = way(lambda x, t: denoiser(x, t, inputs), noise, *levels(pipe.scheduler, 3))
+    assert len(states) == 4 and torch.equal(states[0], noise)
+    torch.testing.assert_close(states[-1], made, atol=2e-4, rtol=1e-3)
 
 
 def log_of(out):
@@ -100,6 +102,18 @@ def test_two_parts_of_a_batch_train_as_one(folder, tmp_path):
     parts = few_steps.train(recipe(folder, tmp_path / "parts", steps=2, accumulate=2, **{"critic.from": 0}))
     for name in ("convincing", "told_apart"):
         assert parts.figures[name] == pytest.approx(whole.figures[name], abs=2e-3)
+
+
+@pytest.mark.parametrize("changes", [{"student_steps": 0}, {"critic.window": 2}])
+def test_what_cannot_be_is_one_sentence(folder, tmp_path, changes):
+    with pytest.raises(InputError, match="correct them"):
+        few_steps.train(recipe(folder, tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sample_sheet_is_what_the_student_makes(folder, tmp_path):
+    few_steps.train(recipe(folder, tmp_path, steps=1, sample_every=1))
+    assert [p.name for p in (tmp_path / "samples").iterdir()]
 
 
 def test_other_kinds_of_models_are_refused(folder, tmp_path):

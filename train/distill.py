@@ -5,7 +5,6 @@ guidance taken along (Meng et al. 2023, section 3.1), in one stage as in knowled
 the teacher's paths from noise to image are solved once, and the student learns the mean velocity of each of their pieces.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from .feed import check_data, samples
 from .finetune import cached_text, common_size
 from .latents import Entry, fitted
 from .logs import say
+from .methods import student_spec
 from .objective import loss
 from .paths import Wishes, inputs_of, kept_paths, key_of, levels, load_paths, solve
 from .recipe import program, start
@@ -151,9 +151,7 @@ def train(recipe: DictConfig) -> Outcome:
         def write(model: nn.Module, fresh: Path) -> None:
             measured.update(compared())
             spec = pipe.spec
-            few_steps = replace(spec.defaults, steps=few, guidance_scale=1.0, place_guidance_scale=None)
-            words = f"{spec.name} distilled to {few} steps without guidance; {spec.description}"
-            save_model(pipe, fresh, replace(spec, name=name, description=words, defaults=few_steps))
+            save_model(pipe, fresh, student_spec(spec, name, few))
             write_card(
                 fresh,
                 trainer,

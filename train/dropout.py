@@ -11,7 +11,7 @@ from ..conditioning.place import place_arrays
 from ..errors import InputError
 from ..types import Acquisition, PartialDate, Place
 from .captions import draw
-from .latents import Bank, Entry
+from .latents import Bank, Entry, TextBank
 
 SPEAKING = ("text", "place", "gsd")
 """Signals that people give by themselves."""
@@ -98,4 +98,15 @@ def told(
         "mask": mask,
         "place": place_arrays(places),
         "acquisition": acquisition_arrays(acquisitions, sensors),
+    }
+
+
+def untold(text: TextBank, count: int, sensors: Sequence[str]) -> dict[str, Any]:
+    """What ``told`` says of ``count`` images where nothing is told: the unconditional branch of guidance."""
+    tokens, mask = text.states([""] * count)
+    return {
+        "tokens": tokens,
+        "mask": mask,
+        "place": place_arrays([None] * count),
+        "acquisition": acquisition_arrays([Acquisition()] * count, sensors),
     }

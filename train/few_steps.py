@@ -7,39 +7,35 @@ real latents through the same decoder: the best that a denoiser could do.
 """
 
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from omegaconf import DictConfig
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..conditioning.acquisition import acquisition_arrays
-from ..conditioning.place import place_arrays
 from ..diffusion.adapters import adapt
 from ..diffusion.inputs import DenoiserInputs, concatenate
 from ..errors import InputError
 from ..hub.load import load
 from ..hub.resolve import model_folder, shipped
 from ..models.denoiser import LatentDenoiser
-from ..types import Acquisition
 from .assemble import LORA, on_core, save_model
 from .card import Outcome, finished, write_card
 from .critic import Critic, convincing, steepness, told_apart
 from .denoiser import load_bank
-from .dropout import make_dropout, told
+from .dropout import make_dropout, told, untold
 from .feed import check_data
-from .latents import Bank, stacked, turn_each, turns
-from .methods import Lora
-from .paths import inputs_of, levels
+from .latents import stacked, turn_each, turns
+from .methods import Lora, student_spec
+from .paths import inputs_of, levels, way
 from .recipe import program, start
 from .runner import Trainer
+from .sheets import requests, sample_sheet
 
 
 def main(arguments: list[str]) -> None:
@@ -75,36 +71,24 @@ def go_on(unet: nn.Module, student: Path) -> None:
     set_peft_model_state_dict(unet, tensors)
 
 
-def way(
-    denoiser: Any, noise: Float[Tensor, "b c h w"], times: Tensor, sigmas: Tensor, inputs: DenoiserInputs
-) -> Float[Tensor, "b c h w"]:
-    """Latents at the end of the Euler steps from ``noise``: x + (s' - s) v at every level s, the gradient through all of them."""
-    x = noise
-    for i, t in enumerate(times):
-        x = x + float(sigmas[i + 1] - sigmas[i]) * denoiser(x, t.to(x.device), inputs).float()
-    return x
-
-
-def untold(bank: Bank, count: int, sensors: list[str]) -> dict[str, Any]:
-    """What ``dropout.told`` says where nothing is."""
-    tokens, mask = bank.text([""] * count)
-    acquisition = acquisition_arrays([Acquisition()] * count, sensors)
-    return {"tokens": tokens, "mask": mask, "place": place_arrays([None] * count), "acquisition": acquisition}
-
-
 def train(recipe: DictConfig) -> Outcome:
     """Train to the recipe; the model folder ``out/NAME``, the teacher and a LoRA, is written at every save."""
+    if recipe.student_steps < 1 or recipe.critic.window < 4:
+        raise InputError("student_steps has to be 1 or more and critic.window 4 or more; correct them")
     check_data(recipe.data)
     folder = model_folder(recipe.model)
     torch.manual_seed(recipe.seed)
     left_out: dict[str, Any] = dict.fromkeys(("text_encoder", "tokenizer")) if recipe.data.text_states else {}
     pipe: Any = load(folder, dtype="float32", **left_out)  # the text encoder may not have come to this machine
-    if not isinstance(pipe.unet, LatentDenoiser) or type(pipe.scheduler).__name__ != "FlowMatchEulerDiscreteScheduler":
+    pipe.set_progress_bar_config(disable=True)
+    flow = type(pipe.scheduler).__name__ == "FlowMatchEulerDiscreteScheduler"
+    if not (flow and isinstance(pipe.unet, LatentDenoiser) and pipe.place_encoder and pipe.acquisition_encoder):
         raise InputError(f"{recipe.model} is not one of our own flow models; few_steps takes those only")
     bank = load_bank(recipe, pipe)
     drop, sensors = make_dropout(recipe.dropout), list(pipe.acquisition_encoder.config.sensors)
     times, sigmas = levels(pipe.scheduler, recipe.student_steps)
     name = recipe.name or f"{pipe.spec.name}-{recipe.student_steps}-steps"
+    spec = student_spec(pipe.spec, name, recipe.student_steps)
     teacher = deepcopy(pipe.unet).requires_grad_(False).eval()
     trainer = Trainer(Contest(pipe, recipe), recipe)
     teacher.to(trainer.accelerator.device)
@@ -128,7 +112,7 @@ def train(recipe: DictConfig) -> Outcome:
             "level": torch.from_numpy(rng.integers(recipe.student_steps, size=len(x))),
             "row": int(rng.integers(room + 1)),
             "col": int(rng.integers(room + 1)),
-            "untold": untold(bank, len(x), sensors),
+            "untold": untold(bank.text_bank, len(x), sensors),
             "step": step,
         }
 
@@ -158,7 +142,8 @@ def train(recipe: DictConfig) -> Outcome:
             with torch.no_grad():
                 real = seen(batch["latents"], batch)
             with torch.set_grad_enabled(heard):
-                made = seen(way(student, batch["start"], times, sigmas, inputs), batch)
+                end = way(lambda x, t: student(x, t, inputs), batch["start"], times, sigmas)[-1]
+                made = seen(end, batch)
             asked = (batch["tokens"], batch["mask"], inputs.time_vector)
             with torch.autocast(real.device.type, enabled=False):
                 theirs, ours = critic.features(real), critic.features(made)
@@ -177,11 +162,6 @@ def train(recipe: DictConfig) -> Outcome:
 
     def keep(trainer: Trainer) -> None:
         def write(model: Contest, fresh: Path) -> None:
-            words = f"{pipe.spec.name} in {recipe.student_steps} steps without guidance; {pipe.spec.description}"
-            defaults = replace(
-                pipe.spec.defaults, steps=recipe.student_steps, guidance_scale=1.0, place_guidance_scale=None
-            )
-            spec = replace(pipe.spec, name=name, description=words, defaults=defaults)
             core = recipe.model if recipe.model in shipped() else str(folder.resolve())
             save_model(pipe, fresh, on_core(spec, core, pipe))
             model.lora.save((fresh / LORA).parent, spec)
@@ -200,7 +180,16 @@ def train(recipe: DictConfig) -> Outcome:
 
         trainer.save_ema(trainer.out / name, write)
 
-    trainer.run(error, draw, on_save=keep)
+    def picture() -> Any:
+        kept, pipe.spec = pipe.spec, spec  # its steps, and no guidance
+        try:
+            return sample_sheet(pipe, calls, seed=recipe.seed)
+        finally:
+            pipe.spec = kept
+
+    calls = requests([e for e in bank.entries if e.latent.shape[-1] == max(bank.by_size)])
+    shown = recipe.sample_every and pipe.text_encoder is not None
+    trainer.run(error, draw, on_save=keep, sample=picture if shown else None)
     return finished(trainer, trainer.out / name)
 
 

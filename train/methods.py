@@ -173,3 +173,10 @@ def new_controlnet(unet: nn.Module, *, depth: int = 1) -> nn.Module:
 def result_spec(spec: ModelSpec, name: str, method: str) -> ModelSpec:
     """The spec of a fine-tuned model."""
     return replace(spec, name=name, description=f"{spec.name}, {method} fine-tuning; {spec.description}".strip("; "))
+
+
+def student_spec(spec: ModelSpec, name: str, steps: int) -> ModelSpec:
+    """The spec of a model that makes in ``steps`` steps without guidance what another one makes with both."""
+    words = f"{spec.name} in {steps} steps without guidance; {spec.description}".strip("; ")
+    defaults = replace(spec.defaults, steps=steps, guidance_scale=1.0, place_guidance_scale=None)
+    return replace(spec, name=name, description=words, defaults=defaults)

@@ -5,7 +5,7 @@ The ODE is solved in Euler steps from x_1 = n to x_0, with the guided velocity u
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,8 @@ from ..conditioning.place import place_arrays
 from ..diffusion.adapters import adapt
 from ..diffusion.inputs import DenoiserInputs, concatenate
 from ..diffusion.schedule import settle
-from ..types import Acquisition
 from .checkpoint import sync
-from .dropout import Dropout, conditions
+from .dropout import Dropout, conditions, untold
 from .latents import Entry, TextBank
 from .tuning import sample_rng
 
@@ -73,16 +72,9 @@ class Wishes:
 
     def untold(self, told: dict[str, Any], kept: set[str]) -> dict[str, Any]:
         """The same for the unconditional branch: everything unknown but the signals ``kept``."""
-        count = len(told["mask"])
-        tokens, mask = self.text.states([""] * count)
-        return {
-            "tokens": told["tokens"] if "prompt" in kept else tokens,
-            "mask": told["mask"] if "prompt" in kept else mask,
-            "place": told["place"] if "place" in kept else place_arrays([None] * count),
-            "acquisition": told["acquisition"]
-            if "acquisition" in kept
-            else acquisition_arrays([Acquisition()] * count, self.sensors),
-        }
+        names = {"prompt": ("tokens", "mask"), "place": ("place",), "acquisition": ("acquisition",)}
+        still = {key: told[key] for signal in kept for key in names.get(signal, ())}
+        return untold(self.text, len(told["mask"]), self.sensors) | still
 
 
 def inputs_of(pipe: Any, told: dict[str, Any]) -> DenoiserInputs:
@@ -107,28 +99,36 @@ def levels(scheduler: Any, steps: int) -> tuple[Tensor, Tensor]:
     return times, schedule.scheduler.sigmas.float().cpu()
 
 
+def way(
+    velocity: Callable[[Tensor, Tensor], Tensor], noise: Float[Tensor, "b c h w"], times: Tensor, sigmas: Tensor
+) -> list[Float[Tensor, "b c h w"]]:
+    """States of the Euler steps from ``noise``, which is the first, to the image: x + (s' - s) v(x, t) at every level s."""
+    states = [noise]
+    for i, t in enumerate(times.to(noise.device)):
+        states.append(states[-1] + float(sigmas[i + 1] - sigmas[i]) * velocity(states[-1], t).float())
+    return states
+
+
 @torch.no_grad()
 def solve(
     pipe: Any, wishes: Wishes, told: dict[str, Any], steps: int, *, guidance: float | int, every: int = 1
 ) -> Float[Tensor, "b points c h w"]:
     """States of the paths at every ``every``-th of ``steps`` Euler steps, the noise first and the image last; on the CPU."""
-    denoiser, device = adapt(pipe.unet), pipe.unet.device
-    times, sigmas = levels(pipe.scheduler, steps)
-    x, parts = told["noise"].to(device), [inputs_of(pipe, told)]
+    denoiser, parts = adapt(pipe.unet), [inputs_of(pipe, told)]
     if guidance != 1:
         kept = {name for name, signal in pipe.spec.signals.items() if signal.unconditional == "kept"}
         parts.append(inputs_of(pipe, wishes.untold(told, kept)))
     both = concatenate(parts)
-    states = [x.cpu()]
-    for i, t in enumerate(times.to(device)):
+
+    def guided(x: Tensor, t: Tensor) -> Tensor:
         velocity = denoiser(x.repeat(len(parts), 1, 1, 1), t, both).float()
-        if len(parts) == 2:
-            given, nothing = velocity.chunk(2)
-            velocity = nothing + guidance * (given - nothing)
-        x = x + float(sigmas[i + 1] - sigmas[i]) * velocity
-        if (i + 1) % every == 0:
-            states.append(x.cpu())
-    return torch.stack(states, dim=1)
+        if len(parts) == 1:
+            return velocity
+        given, nothing = velocity.chunk(2)
+        return nothing + guidance * (given - nothing)
+
+    states = way(guided, told["noise"].to(pipe.unet.device), *levels(pipe.scheduler, steps))
+    return torch.stack([state.cpu() for state in states[::every]], dim=1)
 
 
 def kept_paths(folder: Path, key: str, chunks: Sequence[Sequence[int]], make: Any, *, rank: int, world: int) -> None:
