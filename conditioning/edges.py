@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import kornia
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -25,8 +24,10 @@ def canny_edges(
     if not sigma > 0:
         raise InputError(f"the Canny blur is {sigma} pixels; give a number above 0")
     _check_range(image, "the picture")
+    from kornia.filters import canny  # here: half a second that only who asks for edges should wait
+
     window = 2 * round(2 * sigma) + 1
-    return kornia.filters.canny(image, low, high, kernel_size=(window, window), sigma=(sigma, sigma))[1]
+    return canny(image, low, high, kernel_size=(window, window), sigma=(sigma, sigma))[1]
 
 
 def load_edges(source: str | Path | np.ndarray | Image.Image, *, width: int, height: int) -> Float[Tensor, "h w"]:

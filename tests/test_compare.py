@@ -5,12 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from omegaconf import OmegaConf
+from PIL import Image
 from shard_toys import shard
 from toys import toy_unet
 
 from gensat.errors import InputError
 from gensat.hub.resolve import model_folder
+from gensat.models.autoencoder import ConvAutoencoder
 from gensat.models.blocks import LocalMixing
 from gensat.train import compare, judging
 from gensat.train.assemble import build, save_scheduler, scheduler_of
@@ -142,6 +145,38 @@ def test_a_network_that_is_right_has_no_loss_and_is_sampled_as_it_was_trained(tm
         assert torch.allclose(now, x[:1], atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["flow", "v_prediction", "epsilon", "sample"])
+def test_the_clean_latents_can_be_read_off_a_right_answer_at_each_level(kind):
+    scheduler = FlowMatchEulerDiscreteScheduler() if kind == "flow" else DDIMScheduler()
+    objective = Objective(scheduler, prediction=kind)
+    x, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    for share in judging.LEVELS:
+        time, signal, spread = objective.at(share)
+        batch = objective.noised(x, noise, torch.tensor([time, time]))
+        torch.testing.assert_close(batch["x"], signal * x + spread * noise)
+        assert spread / (signal + spread) == pytest.approx(share, abs=0.01)
+        torch.testing.assert_close(
+            objective.clean(batch["x"], batch["target"], signal, spread), x, atol=1e-4, rtol=1e-4
+        )
+
+
+def test_a_trained_denoiser_errs_less_than_one_that_knows_nothing():
+    """One that answers nothing sees y = x_s for the clean x: |y - x|^2 / s^2 is that of noise - x, 2 for latents of deviation 1."""
+    small = model_folder("gensat-small")
+    vae = ConvAutoencoder.from_pretrained(small / "vae").eval()
+    picture = np.asarray(Image.open(small.parent / "examples" / "village.jpg").convert("RGB"))[:256, :256]
+    samples = [
+        Sample("ucmerced", "1", picture[::2, ::2].copy(), "houses among fields", None, None, Acquisition(gsd=0.5))
+    ]
+    trained = build({"init": small}).eval()
+    error = judging.flow_error(trained, scheduler_of(small), vae, samples)
+    assert error == judging.flow_error(trained, scheduler_of(small), vae, samples)
+    torch.nn.init.zeros_(trained.unet.conv_out.weight)
+    torch.nn.init.zeros_(trained.unet.conv_out.bias)
+    nothing = judging.flow_error(trained, scheduler_of(small), vae, samples)
+    assert 0.3 < error < 0.75 * nothing and nothing > 1.5
+
+
 def test_times_are_spread_as_asked():
     x = torch.zeros(4000, 1, 1, 1)
     for prediction in ("flow", "v_prediction"):
@@ -201,5 +236,6 @@ def test_a_denoiser_is_measured_by_the_images_that_it_makes(tmp_path, monkeypatc
     first = judging.made(folder, measure)
     kept = list(tmp_path.glob("features-*.safetensors"))
     assert len(kept) == 1 and 0 <= first["class consistency"] <= 1 and first["Frechet-64"] > 0
+    assert first["flow error"] > 1.0
     written = kept[0].stat().st_mtime_ns
     assert judging.made(folder, measure) == first and kept[0].stat().st_mtime_ns == written

@@ -127,6 +127,23 @@ def test_compiling_keeps_the_names_of_the_weights():
     assert pipe.unet._compiled_call_impl is not None and set(pipe.unet.state_dict()) == names
 
 
+def test_attention_that_is_trained_on_a_cpu_gives_what_the_fused_kernel_gives_and_its_gradients():
+    gen = torch.Generator().manual_seed(0)
+    q, k, v, up = (torch.randn(2, 3, 9, 8, generator=gen) for _ in range(4))
+    mask = torch.rand(2, 9, generator=gen) > 0.3
+    found = []
+    for small in (precision._SMALL, 0):  # 0: no attention is small, so the fused kernel is taken
+        leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(precision, "_SMALL", small)
+            out = attention(*leaves, mask)
+        out.backward(up)
+        found.append([out.detach(), *(x.grad for x in leaves)])
+    for plain, fused in zip(*found, strict=True):
+        torch.testing.assert_close(plain, fused, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[0][0], attention(q, k, v, mask), atol=1e-5, rtol=1e-5)
+
+
 def test_attention_is_softmax_over_what_may_be_seen():
     q, k, v = (torch.randn(2, 3, n, 8) for n in (4, 5, 5))
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])

@@ -43,7 +43,7 @@ def train(recipe: DictConfig) -> Outcome:
     else:
         controlnet = LayoutControlNet(**recipe.model)
         controlnet.load_from_denoiser(base.unet)
-    trainer = Trainer(controlnet, recipe)
+    trainer = Trainer(controlnet.to(memory_format=torch.channels_last), recipe)
     maps = [e.layout for e in bank.entries if e.layout is not None and e.layout_origin == "map"]
     weights = class_weights(maps, recipe.balance)
     sensors = list(base.acquisition_encoder.config.sensors)

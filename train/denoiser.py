@@ -68,7 +68,7 @@ def train(recipe: DictConfig) -> Outcome:
     base, align = build(recipe), recipe.align
     if align.weight:
         base.add_module("alignment", alignment := Alignment(base.unet, block=align.block))
-    trainer = Trainer(base, recipe)
+    trainer = Trainer(base.to(memory_format=torch.channels_last), recipe)
     unet = torch.compile(trainer.plain.unet, dynamic=False) if recipe.compile else trainer.plain.unet
     sensors = list(trainer.plain.acquisition_encoder.config.sensors)
 

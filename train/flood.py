@@ -123,7 +123,7 @@ def train(recipe: DictConfig) -> Outcome:
         shape: Any = OmegaConf.to_container(recipe.model)  # plain lists: they go into config.json
         controlnet = LayoutControlNet(control_channels=len(FLOOD_CHANNELS), **shape)
         controlnet.load_from_denoiser(base.unet)
-    trainer = Trainer(controlnet, recipe)
+    trainer = Trainer(controlnet.to(memory_format=torch.channels_last), recipe)
     sensors = list(base.acquisition_encoder.config.sensors)
     base.to(trainer.accelerator.device)
 

@@ -3,17 +3,20 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate.utils import send_to_device
 from jaxtyping import Float
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..conditioning.text import load_minilm
 from ..diffusion.codec import Codec
 from ..files import atomic_write
 from ..metrics.base import FeatureSet, extract
@@ -22,15 +25,21 @@ from ..metrics.frechet import PrincipalBasis, frechet_64
 from ..metrics.reconstruction import psnr_each, ssim_each
 from ..models.autoencoder import ConvAutoencoder
 from ..models.features import over_images, to_tensor
-from .assemble import build, make_pipeline, scheduler_of
+from .assemble import ConditionedDenoiser, build, make_pipeline, scheduler_of
 from .data import SOURCES, load_samples
+from .dropout import Dropout, told
 from .evaluation.networks import Networks
 from .evaluation.session import bucketed
+from .latents import Bank, TextBank, encode_samples, stacked
 from .look import spread
+from .objective import Objective
 from .sources import Sample
 
 SMALL_THINGS = ("harbor", "parkinglot")
 """Classes whose pictures are full of boats and cars."""
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Shares of noise at which denoisers are compared."""
 
 
 def last_step(log: Path) -> int:
@@ -110,8 +119,39 @@ def _kept_features(path: Path, samples: Sequence[Sample], networks: Networks) ->
 
 
 @torch.no_grad()
+def flow_error(base: ConditionedDenoiser, scheduler: Any, vae: ConvAutoencoder, samples: Sequence[Sample]) -> float:
+    """Mean square error of a denoiser on held-out samples, told all that is known of them, as the loss of flow matching.
+
+    Whatever it was trained to predict, its estimate y of the clean latents x counts, at shares of noise s of ``LEVELS``: |y - x|^2 / s^2, which
+    for flow matching is the error of the velocity. The noise is the same for all denoisers.
+    """
+    device, objective = next(base.parameters()).device, Objective(scheduler)
+    entries = encode_samples(samples, Codec(vae), seed=0, clouds=0.0)
+    bank = Bank(
+        entries, {e.source: 1.0 for e in entries}, TextBank.encode((e.captions[0] for e in entries), load_minilm())
+    )
+    open_ears = Dropout(**dict.fromkeys(vars(Dropout()), 0.0))
+    sensors, found = list(base.acquisition_encoder.config.sensors), []
+    for first in range(0, len(entries), 32):
+        part = [replace(e, captions=e.captions[:1]) for e in entries[first : first + 32]]
+        rng = np.random.default_rng(first)
+        batch = send_to_device(told(bank, part, rng, open_ears, sensors), device)
+        vector = base.place_encoder(*batch["place"]) + base.acquisition_encoder(*batch["acquisition"])
+        x = stacked(part)
+        noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
+        for share in LEVELS:
+            time, signal, spread = objective.at(share)
+            given = {"encoder_hidden_states": batch["tokens"], "encoder_attention_mask": batch["mask"]}
+            noisy = signal * x + spread * noise
+            out = base.unet(noisy.to(device), torch.full((len(x),), time, device=device), **given, time_vector=vector)
+            clean = objective.clean(noisy, out.sample.cpu(), signal, spread)
+            found.append((clean - x).square().mean(dim=(1, 2, 3)) * ((signal + spread) / spread) ** 2)
+    return float(torch.cat(found).mean())
+
+
+@torch.no_grad()
 def made(folder: Path, measure: DictConfig) -> dict[str, float | int]:
-    """Of the denoiser in ``folder``: its size, and Frechet-64 and class consistency of images asked for by held-out UC Merced's captions.
+    """Of the denoiser in ``folder``: its size, ``flow_error``, and Frechet-64 and class consistency of images asked for by held-out UC Merced's captions.
 
     ``measure.count`` images of ``measure.side`` pixels; the features of real images are the same for all and are kept two folders above.
     """
@@ -148,6 +188,7 @@ def made(folder: Path, measure: DictConfig) -> dict[str, float | int]:
     consistent = class_consistency(seen, wanted, classes=probe.outputs, extractor=probe.name)
     return {
         "million weights": round(sum(p.numel() for p in base.unet.parameters()) / 1e6, 2),
+        "flow error": round(flow_error(base, pipe.scheduler, vae, asked), 4),
         "Frechet-64": round(frechet_64(real, fake, basis=basis, train=train, force=True).value, 1),
         "class consistency": round(consistent.value, 3),
     }

@@ -60,6 +60,25 @@ class Objective:
             time = float(rng.integers(self.steps))
         return torch.from_numpy(rng.standard_normal(tuple(shape), dtype=np.float32)), time
 
+    def at(self, share: float) -> tuple[float, float, float]:
+        """Time step at which a share of noise of ``share`` is nearest, and the factors of the clean latents and of the noise there.
+
+        The share is that of the noise's factor in the sum of both: what flow matching calls the time.
+        """
+        if self.kind == "flow":
+            return 1000 * share, 1 - share, share
+        signal, spread = self.alphas.sqrt(), (1 - self.alphas).sqrt()
+        k = int((spread / (signal + spread) - share).abs().argmin())
+        return float(k), float(signal[k]), float(spread[k])
+
+    def clean(self, noisy: Tensor, prediction: Tensor, signal: float, spread: float) -> Tensor:
+        """The clean latents that a prediction for ``noisy`` = ``signal`` x + ``spread`` n stands for."""
+        if self.kind == "sample":
+            return prediction
+        if self.kind == "epsilon":
+            return (noisy - spread * prediction) / signal
+        return (1 if self.kind == "flow" else signal) * noisy - spread * prediction
+
     def noised(
         self, latents: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], time: Float[Tensor, " b"]
     ) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gensat.errors import InputError
 
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ATTENTION = ("auto", "torch", "xformers")
 COMPILE = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+_SMALL = 512 * 512
+"""Queries times keys up to which all their products may lie in memory."""
 _attention = "torch"
 
 
@@ -135,4 +138,10 @@ def attention(
         from xformers.ops import memory_efficient_attention
 
         return memory_efficient_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
+    looked = None if mask is None else mask[:, None, None, :]
+    if q.requires_grad and q.device.type == "cpu" and q.shape[2] * k.shape[2] <= _SMALL:
+        with sdpa_kernel(
+            SDPBackend.MATH
+        ):  # of few tokens the fused kernel's backward takes most of a CPU's training step
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=looked)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=looked)

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
-import pyogrio.raw
 import shapely
 from jaxtyping import UInt8
-from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import CRS
 from rasterio.features import rasterize
 
@@ -187,6 +184,9 @@ def _box(bounds: Box) -> str:
 
 
 def _read_layers(path: Path, canvas: Canvas) -> list[_Layer | None]:
+    import pyogrio  # here: it brings pandas and pyarrow along, which takes longer than an image of the fast model
+    from pyogrio.errors import DataLayerError, DataSourceError
+
     try:
         names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
         return [_read_layer(path, name, canvas) for name in names]
@@ -195,6 +195,8 @@ def _read_layers(path: Path, canvas: Canvas) -> list[_Layer | None]:
 
 
 def _read_layer(path: Path, name: str, canvas: Canvas) -> _Layer | None:
+    import pyogrio.raw
+
     info = pyogrio.read_info(path, layer=name, force_feature_count=True, force_total_bounds=True)
     if not info["features"] or info["total_bounds"] is None or not np.isfinite(info["total_bounds"]).all():
         return None
