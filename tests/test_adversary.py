@@ -205,3 +205,21 @@ def test_a_decoder_may_be_shown_latents_with_errors(tmp_path):
         lines.append(json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[0]))
     assert lines[0]["l1"] == lines[1]["l1"] != lines[2]["l1"]
     assert lines[0]["kl"] == lines[2]["kl"]  # the encoder sees the same image
+
+
+def test_averaged_latents_are_compared_with_the_image_seen_from_twice_as_high(tmp_path, monkeypatch):
+    shard(tmp_path / "toy-000.tar", 6)
+    run(tmp_path, "first", 3)
+    kept = {}
+
+    def differences(x):
+        kept.setdefault("shapes", []).append(tuple(x.shape))
+        return gradients(x)
+
+    gradients = autoencoder.gradients
+    monkeypatch.setattr(autoencoder, "gradients", differences)
+    for name, halved in (("whole", 0.0), ("halved", 1.0)):
+        run(tmp_path, name, 1, init=tmp_path / "first" / "ema", halved=halved, lr=1e-12, seed=4)
+        kept[name] = json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[0])
+    assert kept["shapes"] == [(2, 3, 16, 16)] * 2 + [(2, 3, 8, 8)] * 2  # made and wanted, both at half the size
+    assert kept["whole"]["kl"] == kept["halved"]["kl"] and kept["whole"]["l1"] != kept["halved"]["l1"]

@@ -96,7 +96,7 @@ def _without(comparison):
 
 
 def test_the_shipped_comparisons_take_their_changes():
-    for name in ("compare_autoencoder", "compare_denoiser"):
+    for name in ("compare_autoencoder", "compare_denoiser", "compare_latents"):
         recipe = load_recipe(name)
         assert recipe.base in compare.MEASURES and len(recipe.variants) >= 5
         settings = [
@@ -231,11 +231,12 @@ def test_a_denoiser_is_measured_by_the_images_that_it_makes(tmp_path, monkeypatc
         for i in range(70)
     ]
     monkeypatch.setattr(judging, "load_samples", lambda *args, **kwargs: asked)
-    settings = {"root": None, "autoencoder": str(model_folder("gensat-small") / "vae"), "count": 66, "side": 128}
+    settings = {"root": None, "count": 66, "side": 128}
     measure = OmegaConf.create({**settings, "every": 1, "steps": 1, "guidance": 1.0, "batch": 8, "seed": 0})
-    first = judging.made(folder, measure)
+    recipe = load_recipe("denoiser", [*changes, f"autoencoder={model_folder('gensat-small') / 'vae'}"])
+    first = judging.made(folder, measure, recipe)
     kept = list(tmp_path.glob("features-*.safetensors"))
     assert len(kept) == 1 and 0 <= first["class consistency"] <= 1 and first["Frechet-64"] > 0
     assert first["flow error"] > 1.0
     written = kept[0].stat().st_mtime_ns
-    assert judging.made(folder, measure) == first and kept[0].stat().st_mtime_ns == written
+    assert judging.made(folder, measure, recipe) == first and kept[0].stat().st_mtime_ns == written

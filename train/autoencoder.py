@@ -2,6 +2,8 @@
 
 Latents are turned by a random element of the square's symmetry group before decoding, and the target with them, so that a rotated or
 mirrored latent decodes to the rotated or mirrored image: the denoiser can then be trained on turned latents without encoding again.
+``halved`` asks the same of the scale: averaged 2x2 they decode to the image at twice its gsd, which keeps what is coarse in an image coarse in its latents
+(Kouzelis et al. 2025, "EQ-VAE", section 3; Skorokhodov et al. 2025, "Improving the diffusability of autoencoders").
 
 ``loss.frequency`` and ``loss.adversarial`` (``adversary``) are off by default: the second costs more than the autoencoder itself.
 """
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -112,6 +115,7 @@ def train(recipe: DictConfig) -> Outcome:
             "noise": torch.from_numpy(noise),
             "error": torch.from_numpy(error.astype(np.float32)),
             "turn": int(rng.integers(8)),
+            "halved": bool(rng.random() < recipe.halved),
             "textured": step >= w.perceptual_from,
             "judged": step >= w.adversarial_from,
             "heard": min(1.0, max(0.0, (step - w.adversarial_from) / max(1, w.adversarial_warmup))),
@@ -121,6 +125,8 @@ def train(recipe: DictConfig) -> Outcome:
         x = batch["x"].contiguous(memory_format=torch.channels_last)
         posterior = net.encode(x).latent_dist
         latents = posterior.mean + posterior.std * batch["noise"] + net.latent_std.view(1, -1, 1, 1) * batch["error"]
+        if batch["halved"]:  # seen from twice as high, latents are what the picture is from there (scale equivariance)
+            latents, x = F.avg_pool2d(latents, 2), F.avg_pool2d(x, 2)
         y = net.decode(turn(latents, batch["turn"])).sample.float()
         x = turn(x, batch["turn"])
         l1 = (y - x).abs().mean()

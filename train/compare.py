@@ -1,4 +1,4 @@
-"""Several trainings of one recipe side by side, measured alike: ``gensat train compare_autoencoder`` and ``gensat train compare_denoiser``.
+"""Several trainings of one recipe side by side, measured alike: ``gensat train compare_autoencoder``, ``compare_latents`` and ``compare_denoiser``.
 
 Each variant is the ``base`` recipe with the ``common`` changes and its own. What it costs is counted in seconds of processor (on a GPU, of the clock), so that other
 work on the machine does not decide; ``table.md`` has a row for each. Started again, it goes on.
@@ -21,7 +21,7 @@ from .logs import say
 from .readings import write_json
 from .recipe import load_recipe
 
-MEASURES: dict[str, Callable[[Path, DictConfig], dict[str, float | int]]] = {
+MEASURES: dict[str, Callable[[Path, DictConfig, DictConfig], dict[str, float | int]]] = {
     "autoencoder": judging.rebuilt,
     "denoiser": judging.made,
 }
@@ -56,7 +56,7 @@ def train(recipe: DictConfig) -> Outcome:
             rows[name] = row
             write_json(path, rows)
         if row.get("measured") != OmegaConf.to_container(recipe.measure):
-            row["figures"] = MEASURES[recipe.base](Path(one.out) / "ema", recipe.measure)
+            row["figures"] = MEASURES[recipe.base](Path(one.out) / "ema", recipe.measure, one)
             row["measured"] = OmegaConf.to_container(recipe.measure)
             write_json(path, rows)
         (out / "table.md").write_text("\n".join(table({k: rows[k] for k in recipes if k in rows})) + "\n")

@@ -62,8 +62,8 @@ def detail_kept(y: Float[Tensor, "b c h w"], x: Float[Tensor, "b c h w"]) -> Flo
 
 
 @torch.no_grad()
-def rebuilt(folder: Path, measure: DictConfig) -> dict[str, float | int]:
-    """Of the autoencoder in ``folder``: size, numbers a pixel, milliseconds a megapixel, and PSNR, SSIM and kept detail of held-out images.
+def rebuilt(folder: Path, measure: DictConfig, recipe: DictConfig) -> dict[str, float | int]:
+    """Of the autoencoder that ``recipe`` trained into ``folder``: size, numbers a pixel, and PSNR, SSIM and kept detail of held-out images.
 
     ``measure.count`` images a source, cut to ``measure.side`` pixels at most.
     """
@@ -150,13 +150,13 @@ def flow_error(base: ConditionedDenoiser, scheduler: Any, vae: ConvAutoencoder, 
 
 
 @torch.no_grad()
-def made(folder: Path, measure: DictConfig) -> dict[str, float | int]:
-    """Of the denoiser in ``folder``: its size, ``flow_error``, and Frechet-64 and class consistency of images asked for by held-out UC Merced's captions.
+def made(folder: Path, measure: DictConfig, recipe: DictConfig) -> dict[str, float | int]:
+    """Of the denoiser that ``recipe`` trained into ``folder``: its size, ``flow_error``, and Frechet-64 and class consistency of images asked for by held-out UC Merced's captions.
 
     ``measure.count`` images of ``measure.side`` pixels; the features of real images are the same for all and are kept two folders above.
     """
     base = build({"init": folder}).eval()
-    vae = ConvAutoencoder.from_pretrained(measure.autoencoder).eval()
+    vae = ConvAutoencoder.from_pretrained(recipe.autoencoder).eval()
     pipe = make_pipeline("compared", vae, base, licence="", scheduler=scheduler_of(folder))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe.to(device).set_progress_bar_config(disable=True)
