@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from peft import LoraConfig
 from toys import toy_controlnet, toy_unet
 
@@ -9,6 +10,7 @@ from gensat.errors import InputError
 from gensat.models.blocks import Attention, rotate
 from gensat.models.controlnet import LayoutControlNet
 from gensat.models.denoiser import LatentDenoiser
+from gensat.train.methods import new_controlnet
 
 T = torch.tensor(300.0)
 
@@ -59,7 +61,7 @@ def test_any_even_grid_works(shape):
 
 @pytest.mark.parametrize("shape", [(7, 8), (8, 9)])
 def test_odd_grids_are_refused(shape):
-    with pytest.raises(InputError, match=r"even sides.* multiples of 16"):
+    with pytest.raises(InputError, match=r"multiples of 2, not .*multiples of 16"):
         predict(toy_unet(), sample(2, 4, *shape))
 
 
@@ -202,3 +204,26 @@ def test_time_step_keeps_its_digits_in_half_precision():
     with torch.no_grad():
         near, far = (half.time(torch.tensor([t])) for t in (999.0, 998.0))
     assert not torch.equal(near, far)
+
+
+def test_patches_are_the_same_network_on_folded_latents():
+    folded, plain = toy_unet(patch=2), toy_unet(in_channels=16, out_channels=16)
+    plain.load_state_dict(folded.state_dict())
+    x, words, t = torch.randn(2, 4, 8, 12), torch.randn(2, 3, 16), torch.tensor(300.0)
+    with torch.no_grad():
+        whole = folded(x, t, words).sample
+        cells = plain(F.pixel_unshuffle(x, 2), t, words).sample
+    torch.testing.assert_close(whole, F.pixel_shuffle(cells, 2))
+    with pytest.raises(InputError, match="multiples of 4, not"):
+        folded(torch.randn(2, 4, 6, 8), t, words)
+
+
+def test_a_controlnet_in_patches_speaks_to_a_denoiser_in_patches():
+    unet, net = toy_unet(patch=2), toy_controlnet(patch=2)
+    x, t, control = torch.randn(1, 4, 16, 16), torch.tensor(300.0), torch.rand(1, 13, 64, 64)
+    with torch.no_grad():
+        residuals = net(x, t, control)
+        assert residuals[0].shape == (1, 16, 8, 8)
+        told, untold = (unet(x, t, down_block_additional_residuals=r).sample for r in (residuals, None))
+    assert told.shape == x.shape and not torch.allclose(told, untold)
+    assert new_controlnet(unet).conv_in.weight.shape == unet.conv_in.weight.shape

@@ -162,6 +162,7 @@ def new_controlnet(unet: nn.Module, *, depth: int = 1) -> nn.Module:
             heads=c.heads,
             mlp_ratio=c.mlp_ratio,
             vector_dim=c.vector_dim,
+            patch=c.patch,
         )
         net.load_from_denoiser(unet)
         return net

@@ -13,9 +13,9 @@ from gensat.models.blocks import TimeConvBlock, TimeEmbedding, TransformerBlock
 
 
 class LayoutControlNet(ModelMixin, ConfigMixin):
-    """Control image (b, control_channels, 8h, 8w) and latents (b, in_channels, h, w) to a tuple of residuals.
+    """Control image and latents (b, in_channels, h, w) to a tuple of residuals; a cell of ``patch`` latents a side is 8 pixels of the control image.
 
-    The first residual (b, conv_width, h, w) belongs to the denoiser's skip, the others (b, width, h/2, w/2) to its first ``depth``
+    In cells, the first residual (b, conv_width, h, w) belongs to the denoiser's skip, the others (b, width, h/2, w/2) to its first ``depth``
     transformer blocks. The last layers start at zero, so an untrained ControlNet changes nothing (Zhang et al. 2023, section 3.1).
     """
 
@@ -33,6 +33,7 @@ class LayoutControlNet(ModelMixin, ConfigMixin):
         heads: int = 4,
         mlp_ratio: float = 3.0,
         vector_dim: int = 256,
+        patch: int = 1,
     ):
         super().__init__()
         hint: list[nn.Module] = []
@@ -43,7 +44,8 @@ class LayoutControlNet(ModelMixin, ConfigMixin):
         self.hint = nn.Sequential(*hint, nn.Conv2d(channels, conv_width, 3, padding=1))
         self.time = TimeEmbedding(vector_dim)
         self.modulation = nn.Linear(vector_dim, 6 * width)
-        self.conv_in = nn.Conv2d(in_channels, conv_width, 3, padding=1)
+        self.fold = nn.PixelUnshuffle(patch)
+        self.conv_in = nn.Conv2d(in_channels * patch**2, conv_width, 3, padding=1)
         self.down = TimeConvBlock(conv_width, vector_dim)
         self.to_tokens = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * conv_width, width, 1))
         self.blocks = nn.ModuleList(
@@ -66,7 +68,7 @@ class LayoutControlNet(ModelMixin, ConfigMixin):
         if time_vector is not None:
             time = time + time_vector.to(time.dtype)
         time = nn.functional.silu(time)
-        x = self.down(self.conv_in(sample) + self.hint(controlnet_cond), time)
+        x = self.down(self.conv_in(self.fold(sample)) + self.hint(controlnet_cond), time)
         y = self.to_tokens(x)
         grid = (y.shape[2], y.shape[3])
         modulation = self.modulation(time).unflatten(1, (6, -1))

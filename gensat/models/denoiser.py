@@ -28,7 +28,9 @@ class DenoiserOutput:
 
 
 class LatentDenoiser(ModelMixin, ConfigMixin, PeftAdapterMixin):
-    """Predicts noise, velocity or flow of latents (b, in_channels, h, w) with h and w even.
+    """Predicts noise, velocity or flow of latents (b, in_channels, h, w), h and w multiples of 2 ``patch``.
+
+    ``patch`` cells a side are one to the network, so that latents of 1/4 of the image cost what those of 1/8 do.
 
     Called like diffusers' UNet2DConditionModel, with ``time_vector`` (place, acquisition) added to the time embedding.
     ControlNet residuals are a tuple: the first is added to the skip at full resolution, number i to the input of transformer block i - 1.
@@ -53,6 +55,7 @@ class LatentDenoiser(ModelMixin, ConfigMixin, PeftAdapterMixin):
         num_classes: int = 0,
         sample_size: int = 32,
         mixer: str = "attention",
+        patch: int = 1,
     ):
         super().__init__()
         if mixer not in MIXERS:
@@ -61,7 +64,8 @@ class LatentDenoiser(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.label = nn.Embedding(num_classes, vector_dim) if num_classes else None
         self.modulation = nn.Linear(vector_dim, 6 * width)
         self.text = nn.Sequential(nn.LayerNorm(text_dim), nn.Linear(text_dim, width))
-        self.conv_in = nn.Conv2d(in_channels + extra_channels, conv_width, 3, padding=1)
+        self.fold, self.unfold = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
+        self.conv_in = nn.Conv2d((in_channels + extra_channels) * patch**2, conv_width, 3, padding=1)
         self.down = nn.ModuleList(TimeConvBlock(conv_width, vector_dim) for _ in range(conv_blocks))
         self.to_tokens = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * conv_width, width, 1))
         self.blocks = nn.ModuleList(
@@ -71,7 +75,7 @@ class LatentDenoiser(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.merge = nn.Conv2d(2 * conv_width, conv_width, 1)
         self.up = nn.ModuleList(TimeConvBlock(conv_width, vector_dim) for _ in range(conv_blocks))
         self.norm_out = PixelNorm(conv_width)
-        self.conv_out = zeroed(nn.Conv2d(conv_width, out_channels, 3, padding=1))
+        self.conv_out = zeroed(nn.Conv2d(conv_width, out_channels * patch**2, 3, padding=1))
 
     def forward(
         self,
@@ -86,9 +90,9 @@ class LatentDenoiser(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return_dict: bool = True,
     ) -> DenoiserOutput | tuple[Tensor]:
         """One prediction; ``timestep`` is 0..1000, ``encoder_attention_mask`` is True at real words."""
-        if sample.shape[-1] % 2 or sample.shape[-2] % 2:
+        if sample.shape[-1] % (multiple := 2 * self.config.patch) or sample.shape[-2] % multiple:
             raise InputError(
-                f"The latent grid must have even sides, not {tuple(sample.shape[-2:])}; use image sides that are multiples of 16."
+                f"The sides of the latent grid must be multiples of {multiple}, not {tuple(sample.shape[-2:])}; use image sides that are multiples of 16."
             )
         time = self.time(timestep.expand(sample.shape[0]).float())
         if time_vector is not None:
@@ -99,7 +103,7 @@ class LatentDenoiser(ModelMixin, ConfigMixin, PeftAdapterMixin):
         context = None if encoder_hidden_states is None else self.text(encoder_hidden_states)
         extra = list(down_block_additional_residuals or ())
 
-        x = self.conv_in(sample)
+        x = self.conv_in(self.fold(sample))
         for block in self.down:
             x = block(x, time)
         skip = x + extra[0] if extra else x
@@ -115,5 +119,5 @@ class LatentDenoiser(ModelMixin, ConfigMixin, PeftAdapterMixin):
         x = self.merge(torch.cat([y, skip], dim=1))
         for block in self.up:
             x = block(x, time)
-        out = self.conv_out(nn.functional.silu(self.norm_out(x)))
+        out = self.unfold(self.conv_out(nn.functional.silu(self.norm_out(x))))
         return DenoiserOutput(out) if return_dict else (out,)
