@@ -4,13 +4,21 @@ import pytest
 import torch
 from toys import toy_vae
 
+from gensat.errors import InputError
 from gensat.hub.resolve import model_folder
-from gensat.models.autoencoder import ConvAutoencoder, PixelNorm
+from gensat.models.autoencoder import ConvAutoencoder, Doubling, Halving, PixelNorm, regrouped, zeroed
 
 SHAPES = [
     {},
     {"decoder_blocks": (2, 3, 1), "encoder_blocks": (2, 1, 1)},
     {"block_channels": (8, 8), "encoder_channels": (8, 8), "decoder_blocks": (2, 1), "encoder_blocks": (1, 2)},
+    {
+        "shortcuts": True,
+        "block_channels": (12, 24),
+        "encoder_channels": (12, 24),
+        "decoder_blocks": (1, 2),
+        "encoder_blocks": (2, 1),
+    },
 ]
 
 
@@ -132,3 +140,15 @@ def test_the_shipped_autoencoder_has_room_in_half_precision():
         half = vae.half()(noise.half()).float()
     assert max(greatest) < 65504 / 100
     assert -10 * torch.log10(((half - exact) / 2).square().mean()) > 55
+
+
+@torch.no_grad()
+def test_shortcuts_alone_lead_an_image_there_and_back():
+    x = torch.randn(2, 3, 8, 12)
+    there, back = zeroed(Halving(3, 12)), zeroed(Doubling(12, 3, kernel=3))
+    torch.testing.assert_close(back(there(x)), x)
+    assert there(x).shape == (2, 12, 4, 6)
+    few = regrouped(torch.arange(6.0).reshape(1, 6, 1, 1), 2).flatten()  # means of neighbours
+    assert few.tolist() == [1.0, 4.0] and regrouped(few.reshape(1, 2, 1, 1), 4).flatten().tolist() == [1, 1, 4, 4]
+    with pytest.raises(InputError, match="64 channels become 12"):
+        ConvAutoencoder(shortcuts=True, block_channels=(64, 128), encoder_channels=(48, 96))

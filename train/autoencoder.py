@@ -146,7 +146,7 @@ def train(recipe: DictConfig) -> Outcome:
         total = rebuilt + w.kl * kl
         if rivals and batch["judged"]:
             believed = rivals.believed(y)
-            weight = adaptive_weight(rebuilt, believed, net.decoder[-2].weight)
+            weight = adaptive_weight(rebuilt, believed, net.last_weight)
             figures |= {"believed": believed, "told_apart": rivals.told_apart(x, y), "adaptive": weight}
             total = total + w.adversarial * batch["heard"] * weight * believed + figures["told_apart"]
         return {"loss": total, **figures}

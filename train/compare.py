@@ -70,6 +70,7 @@ def _trained(base: str, recipe: DictConfig) -> dict[str, float | int]:
     clock = time.time if torch.cuda.is_available() else time.process_time
     left = Path(recipe.out) / "log.jsonl"
     before = judging.last_step(left)
+    torch.compiler.reset()  # a network compiled for the variant before would be taken again, without the hooks of this one
     began = clock()
     outcome = import_module(f"gensat.train.{base}").train(recipe)
     spent, done = clock() - began, outcome.steps - before
