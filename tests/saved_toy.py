@@ -8,6 +8,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from shards_stand_in import write_shard
 from toys import toy_pipeline
 
 import gensat
@@ -24,6 +25,13 @@ def toy_folder() -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     toy_pipeline().save_pretrained(folder / "toy")
     return folder / "toy"
+
+
+def toy_and_shard(folder: Path) -> Path:
+    """The folder, with the toy model in ``toy`` and a shard of coloured squares to train it on."""
+    shutil.copytree(toy_folder(), folder / "toy")
+    write_shard(folder / "mine-000.tar")
+    return folder
 
 
 def generate(*arguments: object) -> int:

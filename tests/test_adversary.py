@@ -191,8 +191,19 @@ def test_a_decoder_goes_on_and_the_latents_stay(tmp_path):
     assert torch.equal(before.encode(x).latent_dist.mode(), after.encode(x).latent_dist.mode())
     assert torch.equal(before.latent_std, after.latent_std) and torch.equal(before.latent_mean, after.latent_mean)
     assert not torch.equal(before(x), after(x))
-    with pytest.raises(InputError, match="init=FOLDER"):
-        run(tmp_path, "third", 1, keep_encoder=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keep_encoder": True}, "init=FOLDER"),
+        ({"model.shortcuts": True, "model.encoder_channels": [8, 24]}, "must divide the other"),
+    ],
+)
+def test_an_autoencoder_that_cannot_be_is_said_before_its_data_is_read(tmp_path, changes, message):
+    (tmp_path / "toy-000.tar").write_bytes(b"never opened")
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, "third", 1, **changes)
 
 
 def test_a_decoder_may_be_shown_latents_with_errors(tmp_path):

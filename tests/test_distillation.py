@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from shards_stand_in import write_shard
+from saved_toy import toy_and_shard
 from toy_diffusion import toy_diffusion
 from toys import toy_pipeline
 
@@ -22,10 +22,7 @@ from gensat.types import Acquisition, Place
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("distil")
-    toy_pipeline().save_pretrained(folder / "toy")
-    write_shard(folder / "mine-000.tar")
-    return folder
+    return toy_and_shard(tmp_path_factory.mktemp("distil"))
 
 
 def recipe(folder, out, **changes):

@@ -41,6 +41,8 @@ def test_every_shipped_recipe_loads_and_says_what_it_is_for():
         ("denoiser", ["batch=2.5"], "batch is 2.5"),
         ("denoiser", ["lr=-1"], "lr is -1; give a number above 0"),
         ("denoiser", ["ema=2"], "ema is 2; give 0 to 1"),
+        ("autoencoder", ["halved=2"], "halved is 2; give 0 to 1"),
+        ("autoencoder", ["disturb=-1"], "disturb is -1; give 0 or more"),
         ("denoiser", ["precision=fp8"], "use one of auto, no, fp32, fp16, bf16"),
         ("denoiser", ["steps=null"], "neither steps nor minutes"),
         ("denoiser", ["seed=-4"], "seed is -4"),

@@ -79,8 +79,6 @@ def train(recipe: DictConfig) -> Outcome:
     """Train to the recipe; EMA weights with latent statistics are written to ``out/ema`` at every save."""
     check_data(recipe.data)
     torch.manual_seed(recipe.seed)
-    samples = list(read(recipe.data))
-    weights = source_weights(samples)
     shape: Any = OmegaConf.to_container(recipe.model)  # plain lists: they go into config.json
     w = recipe.loss
     net = ConvAutoencoder.from_pretrained(recipe.init).train() if recipe.init else ConvAutoencoder(**shape)
@@ -89,6 +87,8 @@ def train(recipe: DictConfig) -> Outcome:
             raise InputError("keep_encoder=true keeps a finished encoder; give its autoencoder: init=FOLDER")
         for part in (net.encoder, net.colour_in):
             part.requires_grad_(False)
+    samples = list(read(recipe.data))
+    weights = source_weights(samples)
     rivals = Rivals(net, PatchDiscriminator(recipe.model.bands, **recipe.discriminator)) if w.adversarial else None
     trainer = Trainer((rivals or net).to(memory_format=torch.channels_last), recipe)
     device = trainer.accelerator.device

@@ -62,10 +62,10 @@ def train(recipe: DictConfig) -> Outcome:
     """Train to the recipe; EMA weights are written to ``out/ema`` at every save."""
     check_data(recipe.data)
     torch.manual_seed(recipe.seed)
-    bank = load_bank(recipe)
     drop, objective = make_dropout(recipe.dropout), BatchObjective(**recipe.objective)
-    small = min(bank.by_size)
     base, align = build(recipe), recipe.align
+    bank = load_bank(recipe)
+    small = min(bank.by_size)
     if align.weight:
         base.add_module("alignment", alignment := Alignment(base.unet, block=align.block))
     trainer = Trainer(base.to(memory_format=torch.channels_last), recipe)

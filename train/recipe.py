@@ -14,7 +14,7 @@ from ..errors import InputError
 PRECISIONS = ("auto", "no", "fp32", "fp16", "bf16")  # "no" and "fp32" are the same
 _AT_LEAST_ONE = ("batch", "warmup", "log_every", "save_every", "accumulate")
 _POSITIVE = ("lr", "clip", "muon", "minutes")
-_SHARES = ("ema", "beta2", "large", "crops", "trust")
+_SHARES = ("ema", "beta2", "large", "crops", "trust", "halved")
 
 
 def recipes() -> dict[str, str]:
@@ -57,7 +57,7 @@ def check(recipe: DictConfig) -> None:
     problems = [(k, "1 or more", lambda v: v >= 1 and v == int(v)) for k in _AT_LEAST_ONE]
     problems += [(k, "a number above 0", lambda v: v > 0) for k in _POSITIVE]
     problems += [(k, "0 to 1", lambda v: 0 <= v <= 1) for k in _SHARES]
-    problems += [(k, "0 or more", lambda v: v >= 0) for k in ("steps", "workers", "weight_decay", "sample_every")]
+    problems += [(k, "0 or more", lambda v: v >= 0) for k in ("steps", "workers", "weight_decay", "sample_every", "disturb")]
     for key, wanted, fits in problems:
         value = recipe.get(key)
         if value is None:
