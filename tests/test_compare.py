@@ -16,7 +16,7 @@ from gensat.hub.resolve import model_folder
 from gensat.models.autoencoder import ConvAutoencoder
 from gensat.models.blocks import LocalMixing
 from gensat.train import compare, judging
-from gensat.train.assemble import build, save_scheduler, scheduler_of
+from gensat.train.assemble import build, load_denoiser, save_scheduler, scheduler_of
 from gensat.train.objective import BatchObjective, Objective, loss
 from gensat.train.recipe import load_recipe
 from gensat.train.sources import Sample
@@ -168,7 +168,7 @@ def test_a_trained_denoiser_errs_less_than_one_that_knows_nothing():
     samples = [
         Sample("ucmerced", "1", picture[::2, ::2].copy(), "houses among fields", None, None, Acquisition(gsd=0.5))
     ]
-    trained = build({"init": small}).eval()
+    trained = load_denoiser(small).eval()
     error = judging.flow_error(trained, scheduler_of(small), vae, samples)
     assert error == judging.flow_error(trained, scheduler_of(small), vae, samples)
     torch.nn.init.zeros_(trained.unet.conv_out.weight)

@@ -17,7 +17,7 @@ from gensat.conditioning.text import encode_text
 from gensat.diffusion.adapters import adapt
 from gensat.errors import InputError
 from gensat.train import few_steps
-from gensat.train.assemble import LORA
+from gensat.train.lora import LORA
 from gensat.train.paths import inputs_of, levels, way
 from gensat.train.recipe import load_recipe
 from gensat.types import Acquisition, Place

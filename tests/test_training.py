@@ -225,15 +225,17 @@ def test_the_chain_shares_its_minutes_and_hands_each_stage_what_the_one_before_m
         load_recipe(stage[0].rsplit(".", 1)[1], stage[1:])
 
 
-def test_the_chain_trains_both_licences_on_one_autoencoder_of_the_public_part(tmp_path):
-    stages = plan(tmp_path, 33.0, {s: [] for s in SHARES}, readings=True, pd=True)
+def test_the_chain_trains_the_free_part_and_on_it_a_lora_of_everything(tmp_path):
+    stages = plan(tmp_path, 33.0, {"denoiser-all": ["lora.rank=8"]}, readings=True, pd=True)
     settings = [dict(a.split("=", 1) for a in stage[1:]) for stage in stages]
     assert sum(float(s["minutes"]) for s in settings) == pytest.approx(33)
-    assert [s.get("data.public_domain") for s in settings] == ["true", "true", None, None, "true", "true"]
+    assert [s.get("data.public_domain") for s in settings] == ["true"] * 4 + [None] * 2
     assert {s["autoencoder"] for s in settings[2:]} == {str(tmp_path / "autoencoder/ema")}
-    assert [s.get("denoiser") for s in settings[3::2]] == [str(tmp_path / f"denoiser{x}/ema") for x in ("", "-pd")]
-    caches = [s["data.cache"] for s in settings[2:]]
-    assert caches[0] == caches[1] != caches[2] == caches[3]
+    free, control, lora, control_all = settings[2:]
+    assert lora["core"] == free["out"] + "/ema" and lora["lora.rank"] == "8" and "core" not in free
+    assert control["denoiser"] == lora["core"] and control_all["denoiser"] == lora["out"] + "/ema"
+    assert control_all["init"] == control["out"] + "/ema/controlnet"
+    assert free["data.cache"] == control["data.cache"] != lora["data.cache"] == control_all["data.cache"]
     assert all(s["data.readings"] == str(tmp_path / "readings") for s in settings[2:])
     for stage in stages:
         load_recipe(stage[0].rsplit(".", 1)[1], stage[1:])
@@ -247,9 +249,12 @@ def test_the_licence_of_the_chain_is_that_of_what_its_stages_saw(tmp_path):
         models(tmp_path, "m", {"autoencoder": free, "denoiser": none, "controlnet": none})
     with pytest.raises(InputError, match=r"for denoiser, controlnet only"):
         models(tmp_path, "m", {s: ["data.public_domain=false"] if s == "decoder" else free for s in SHARES})
-    ours, theirs = models(tmp_path, "m", {s: none for s in SHARES}, pd=True)
-    assert "open=1" not in ours and theirs[-1] == "open=1"
-    assert theirs[0].endswith("m-pd") and ours[1] == theirs[1] and "denoiser-pd" in theirs[2]
+    theirs, ours = models(tmp_path, "m", {s: none for s in SHARES}, pd=True)
+    assert theirs[0].endswith("m-pd") and theirs[-1] == "open=1"
+    assert ours[1:] == [
+        f"{k}={tmp_path / v}"
+        for k, v in (("core", "m-pd"), ("lora", "denoiser-all/ema"), ("controlnet", "controlnet-all/ema"))
+    ]
 
 
 def test_the_chain_refuses_what_it_does_not_know(tmp_path):

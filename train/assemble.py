@@ -2,11 +2,14 @@
 
 Weights are stored in float16; the text encoder is left out and read from its package when the model is loaded. ``open=1`` states the licence of
 the public-domain and CC BY part; ``vae_of=NAME`` leaves the autoencoder out where it is that of the shipped model NAME, from which it is taken then.
-``OUT core=NAME lora=FILE controlnet=DIR`` makes a model of another one (a shipped name or a folder) and a LoRA on its denoiser: the core is not stored again.
+``OUT core=NAME lora=DIR [controlnet=DIR]`` makes a model of another one (a shipped name or a folder) and a LoRA on its denoiser: the core is not stored
+again. ``lora`` is a file, or the folder of ``gensat train denoiser core=NAME``, from which the encoders are then taken too.
 """
 
 import json
 import shutil
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from ..conditioning.acquisition import SCALARS, AcquisitionEncoder
 from ..conditioning.place import SirenPlaceEncoder
 from ..conditioning.text import load_minilm
 from ..errors import InputError, ModelError
+from ..hub.load import load
 from ..hub.resolve import model_folder
 from ..hub.spec import Defaults, ModelSpec, Signal, Value
 from ..hub.weights import load_component, merge_lora
@@ -27,12 +31,12 @@ from ..models.controlnet import LayoutControlNet
 from ..models.denoiser import LatentDenoiser
 from ..pipelines.base import ConditionedPipeline
 from ..pipelines.satellite import SatellitePipeline
+from .lora import LORA, add_lora, go_on, save_lora
 from .recipe import program
 
 NON_COMMERCIAL_LICENCE = "CC BY-NC-SA 4.0"
 OPEN_LICENCE = "CC BY-SA 4.0"
-LORA = "lora/pytorch_lora_weights.safetensors"
-_CORE = ("vae", "unet", "place_encoder", "acquisition_encoder")
+_ENCODERS = ("place_encoder", "acquisition_encoder")
 
 
 class ConditionedDenoiser(nn.Module):
@@ -46,15 +50,22 @@ class ConditionedDenoiser(nn.Module):
         super().__init__()
         self.unet, self.place_encoder, self.acquisition_encoder = unet, place_encoder, acquisition_encoder
 
-    def save(self, folder) -> None:
-        """Each part as a diffusers folder under ``folder``."""
-        for name in ("unet", "place_encoder", "acquisition_encoder"):
+    def save(self, folder: Path) -> None:
+        """Each part as a diffusers folder under ``folder``; a LoRA is merged for that, and kept beside them as ``LORA``."""
+        unet = self.unet
+        if hasattr(unet, "peft_config"):
+            save_lora(unet, (folder / LORA).parent, half=True)
+            unet = deepcopy(unet)
+            unet.fuse_lora()
+            unet.unload_lora()
+        unet.save_pretrained(folder / "unet")
+        for name in _ENCODERS:
             getattr(self, name).save_pretrained(folder / name)
 
 
 def scheduler_of(denoiser: str | Path, *, shift: float = 1.0) -> Any:
-    """The scheduler that a denoiser's folder was trained for: what it says, else flow matching with ``shift``."""
-    path = Path(denoiser) / "scheduler" / "scheduler_config.json"
+    """The scheduler that a denoiser (a training's folder, or a model's name or folder) was trained for: what it says, else flow matching with ``shift``."""
+    path = _folder(denoiser) / "scheduler" / "scheduler_config.json"
     if not path.is_file():
         return FlowMatchEulerDiscreteScheduler(shift=shift)
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -70,14 +81,32 @@ def save_scheduler(scheduler: Any, folder: Path) -> None:
         scheduler.save_pretrained(folder / "scheduler")
 
 
-def build(recipe) -> ConditionedDenoiser:
-    """Fresh networks of a recipe, or those saved in the folder ``recipe["init"]``."""
-    if init := recipe["init"]:
-        return ConditionedDenoiser(
-            LatentDenoiser.from_pretrained(init, subfolder="unet"),
-            SirenPlaceEncoder.from_pretrained(init, subfolder="place_encoder"),
-            AcquisitionEncoder.from_pretrained(init, subfolder="acquisition_encoder"),
-        )
+def load_denoiser(name: str | Path) -> ConditionedDenoiser:
+    """The networks of a model (a shipped name or its folder), or those that a training saved in a folder."""
+    parts = {"unet": LatentDenoiser, "place_encoder": SirenPlaceEncoder, "acquisition_encoder": AcquisitionEncoder}
+    folder = _folder(name)
+    if (folder / "model_index.json").is_file():
+        return ConditionedDenoiser(*(load_component(folder, part) for part in parts))
+    return ConditionedDenoiser(*(kind.from_pretrained(folder, subfolder=part) for part, kind in parts.items()))
+
+
+def _folder(name: str | Path) -> Path:
+    """Of a training's result, which is no model yet, or of a model."""
+    return Path(name) if (Path(name) / "unet").is_dir() else model_folder(name)
+
+
+def build(recipe: Any) -> ConditionedDenoiser:
+    """Fresh networks of a recipe, those of ``recipe.init``, or those of ``recipe.core`` with a LoRA, which goes on from ``recipe.init``."""
+    if recipe.core:
+        base = load_denoiser(recipe.core)
+        add_lora(base.unet, recipe.lora)
+        if recipe.init:
+            go_on(base.unet, Path(recipe.init))
+            earlier = load_denoiser(recipe.init)
+            base.place_encoder, base.acquisition_encoder = earlier.place_encoder, earlier.acquisition_encoder
+        return base
+    if recipe.init:
+        return load_denoiser(recipe.init)
     return ConditionedDenoiser(
         LatentDenoiser(**recipe.model),
         SirenPlaceEncoder(**recipe.place),
@@ -142,9 +171,10 @@ def save_model(pipe: ConditionedPipeline, folder: Path, spec: ModelSpec | None =
     spec.save(folder)  # save_pretrained forgets a LoRA, for it writes merged weights; here those are another model's
 
 
-def on_core(spec: ModelSpec, core: str, pipe: ConditionedPipeline) -> ModelSpec:
-    """``spec`` of a model that is another one, ``core``, but for a LoRA on its denoiser, which is to be written to its folder as ``LORA``."""
-    shared = {name: core for name in (*_CORE, "controlnet") if getattr(pipe, name, None) is not None}
+def on_core(spec: ModelSpec, core: str, pipe: ConditionedPipeline, *, own: Sequence[str] = ()) -> ModelSpec:
+    """``spec`` of a model that is another one, ``core``, but for what is its ``own`` and a LoRA on its denoiser, to be written to its folder as ``LORA``."""
+    parts = ("vae", "unet", *_ENCODERS, "controlnet")
+    shared = {name: core for name in parts if getattr(pipe, name, None) is not None and name not in own}
     return replace(spec, shared=shared, lora=LORA)
 
 
@@ -184,42 +214,57 @@ def main(arguments: list[str]) -> None:
     parts = dict(a.split("=", 1) for a in arguments[1:] if "=" in a)
     if not ({"autoencoder", "denoiser"} <= set(parts) or {"core", "lora"} <= set(parts)):
         raise InputError(
-            "give OUT autoencoder=DIR denoiser=DIR [controlnet=DIR] [open=1] [vae_of=NAME], or OUT core=NAME lora=FILE [controlnet=DIR] [open=1]; "
+            "give OUT autoencoder=DIR denoiser=DIR [controlnet=DIR] [open=1] [vae_of=NAME], or OUT core=NAME lora=DIR [controlnet=DIR] [open=1]; "
             "see the module's first lines"
         )
     out, core, owner = Path(arguments[0]), parts.get("core"), parts.get("vae_of")
-    folder = model_folder(core) if core else Path(parts["denoiser"])
-    base = build({"init": folder})
-    vae = load_component(folder, "vae") if core else ConvAutoencoder.from_pretrained(parts["autoencoder"])
+    open_ = OPEN_LICENCE if parts.get("open") else NON_COMMERCIAL_LICENCE
+    if core:
+        _on_core(out, core, Path(parts["lora"]), parts.get("controlnet"), licence=open_)
+        return
+    vae = ConvAutoencoder.from_pretrained(parts["autoencoder"])
     if owner:
         require_same(vae, load_component(model_folder(owner), "vae"), owner)
-    if core:
-        merge_lora(base.unet, Path(parts["lora"]))
-    controlnet = (
-        LayoutControlNet.from_pretrained(parts["controlnet"], subfolder="controlnet") if "controlnet" in parts else None
-    )
-    spec = small_spec(
+    pipe = make_pipeline(
         out.name,
-        licence=OPEN_LICENCE if parts.get("open") else NON_COMMERCIAL_LICENCE,
-        controlnet=controlnet is not None,
+        vae,
+        load_denoiser(parts["denoiser"]),
+        _controlnet(parts.get("controlnet")),
+        licence=open_,
+        scheduler=scheduler_of(parts["denoiser"], shift=float(parts.get("shift", 1.0))),
     )
-    shared = dict.fromkeys(_CORE, core) if core else {"vae": owner} if owner else {}
-    pipe = SatellitePipeline(
-        vae=vae,
-        unet=base.unet,
-        scheduler=scheduler_of(folder, shift=float(parts.get("shift", 1.0))),
-        place_encoder=base.place_encoder,
-        acquisition_encoder=base.acquisition_encoder,
-        controlnet=controlnet,
-        spec=replace(spec, shared=shared, lora=LORA if core else None),
-    )
+    _tried(pipe)
+    save_model(pipe, out, replace(pipe.spec, shared={"vae": owner} if owner else {}))
+
+
+def _on_core(out: Path, core: str, lora: Path, controlnet: str | None, *, licence: str) -> None:
+    folder = model_folder(core)
+    pipe: Any = load(folder, dtype="float32")
+    own = ["controlnet"] if controlnet else []
+    file = lora
+    if lora.is_dir():
+        base, file, own = load_denoiser(lora), lora / LORA, [*own, *_ENCODERS]
+        pipe.register_modules(place_encoder=base.place_encoder, acquisition_encoder=base.acquisition_encoder)
+    merge_lora(pipe.unet, file)
+    if controlnet:
+        pipe.register_modules(controlnet=_controlnet(controlnet))
+    _tried(pipe)
+    spec = small_spec(out.name, licence=licence, controlnet=pipe.controlnet is not None)
+    beside = folder.resolve().parent == out.resolve().parent  # then the two stay together wherever they are taken
+    save_model(pipe, out, on_core(spec, folder.name if beside else core, pipe, own=own))
+    (out / LORA).parent.mkdir(exist_ok=True)
+    shutil.copyfile(file, out / LORA)
+
+
+def _controlnet(folder: str | None) -> LayoutControlNet | None:
+    return LayoutControlNet.from_pretrained(folder, subfolder="controlnet") if folder else None
+
+
+def _tried(pipe: Any) -> None:
+    """Make a small image, so that parts that do not fit are found now; then halve the weights' precision."""
     pipe.set_progress_bar_config(disable=True)
     pipe("", num_inference_steps=1, seed=0, width=128, height=128)
     pipe.to(torch.float16)
-    save_model(pipe, out)
-    if core:
-        (out / "lora").mkdir(exist_ok=True)
-        shutil.copyfile(parts["lora"], out / LORA)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 Autoencoder, its decoder alone, denoiser and ControlNet one after the other, each for its share of the minutes with the learning rate
 decaying over them, then the model folder ``OUT/NAME`` and, for machines whose files come back only in small pieces, ``OUT/NAME.tar.000``, ``.001``, ... Run again, it goes on.
 
-``readings=true`` first reads layouts and words off the images that have none (``gensat.train.read``, in ``OUT/readings``). ``pd=true`` trains the
-autoencoder on the public-domain and CC BY part alone, and on it two models: ``OUT/NAME`` of everything, ``OUT/NAME-pd`` of that part.
+``readings=true`` first reads layouts and words off the images that have none (``gensat.train.read``, in ``OUT/readings``). ``pd=true`` trains all of
+them on the public-domain and CC BY part alone, which makes ``OUT/NAME-pd``, and then a LoRA of its denoiser and a ControlNet on everything: ``OUT/NAME``.
 """
 
 import subprocess
@@ -20,8 +20,12 @@ from .recipe import load_recipe, program
 SHARES = {"autoencoder": 0.25, "decoder": 0.1, "denoiser": 0.5, "controlnet": 0.15}
 PARTS = {"autoencoder": "decoder", "denoiser": "denoiser", "controlnet": "controlnet"}
 """Parts of a model, and the stage that each comes from."""
+ON_ALL = {"denoiser-all": 0.2, "controlnet-all": 0.15}
+"""Stages that ``pd=true`` adds: what the model of everything does not share with that of the free part."""
 DECODER = ("keep_encoder=true", "disturb=0.5", "loss.perceptual=2", "loss.perceptual_from=0", "lr=3e-4", "warmup=5")
 """How the decoder learns to take latents that are not quite right (docs/experiments.md); else it has the options of the autoencoder."""
+LORA = ("lr=5e-4", "muon=null", "ema=0.998", "averages=[]")
+"""How a LoRA is trained; else it has the options of the denoiser."""
 PIECE = 15 * 2**20
 PD = "data.public_domain=true"
 FLAGS = ("readings", "pd")
@@ -31,23 +35,30 @@ FLAGS = ("readings", "pd")
 def plan(
     out: Path, minutes: float, overrides: Mapping[str, Sequence[str]], *, readings: bool = False, pd: bool = False
 ) -> list[list[str]]:
-    """The arguments of ``python -m`` for every training; with ``pd`` two more, in ``denoiser-pd`` and ``controlnet-pd``."""
-    stages = [*SHARES, "denoiser-pd", "controlnet-pd"] if pd else [*SHARES]
-    total = sum(SHARES[stage.removesuffix("-pd")] for stage in stages)
+    """The arguments of ``python -m`` for every training."""
+    shares = SHARES | ON_ALL if pd else SHARES
+    ema = {stage: out / stage / "ema" for stage in shares}
     made = []
-    for stage in stages:
-        kind, suffix = stage.removesuffix("-pd"), "-pd" if stage.endswith("-pd") else ""
+    for stage, share in shares.items():
+        kind, suffix = stage.removesuffix("-all"), "-all" if stage in ON_ALL else ""
         recipe = "autoencoder" if kind == "decoder" else kind
-        given = [f"out={out / stage}", "steps=null", f"minutes={minutes * SHARES[kind] / total}", *overrides[recipe]]
-        if kind == "decoder":
-            given += [f"init={out / 'autoencoder' / 'ema'}", *DECODER, *overrides.get(kind, [])]
-        if pd and (suffix or recipe == "autoencoder"):
+        given = [f"out={out / stage}", "steps=null", f"minutes={minutes * share / sum(shares.values())}"]
+        given += overrides.get(recipe, [])
+        if stage == "decoder":
+            given += [f"init={ema['autoencoder']}", *DECODER]
+        if stage == "denoiser-all":
+            given += [f"core={ema['denoiser']}", *LORA]
+        if stage == "controlnet-all":
+            given += [f"init={ema['controlnet'] / 'controlnet'}"]
+        if stage != recipe:
+            given += overrides.get(stage, [])
+        if pd and stage in SHARES:
             given.append(PD)
         if recipe != "autoencoder":
-            given += [f"autoencoder={out / 'autoencoder' / 'ema'}", f"data.cache={out / f'latents{suffix}'}"]
+            given += [f"autoencoder={ema['autoencoder']}", f"data.cache={out / f'latents{suffix}'}"]
             given += [f"data.readings={out / 'readings'}"] if readings else []
         if kind == "controlnet":
-            given += [f"denoiser={out / f'denoiser{suffix}' / 'ema'}"]
+            given += [f"denoiser={ema[f'denoiser{suffix}']}"]
         made.append([f"gensat.train.{recipe}", *given])
     return made
 
@@ -64,11 +75,12 @@ def models(out: Path, name: str, overrides: Mapping[str, Sequence[str]], *, pd: 
         raise InputError(
             f"data.public_domain is set for {', '.join(free)} only; set it for all of {', '.join(PARTS)}, or give pd=true"
         )
-    ours = [str(out / name), *(f"{k}={out / v / 'ema'}" for k, v in PARTS.items()), *(["open=1"] if free else [])]
+    parts = [f"{part}={out / stage / 'ema'}" for part, stage in PARTS.items()]
     if not pd:
-        return [ours]
-    apart = {part: stage if part == "autoencoder" else f"{stage}-pd" for part, stage in PARTS.items()}
-    return [ours, [str(out / f"{name}-pd"), *(f"{k}={out / v / 'ema'}" for k, v in apart.items()), "open=1"]]
+        return [[str(out / name), *parts, *(["open=1"] if free else [])]]
+    core = out / f"{name}-pd"
+    added = [f"lora={out / 'denoiser-all' / 'ema'}", f"controlnet={out / 'controlnet-all' / 'ema'}"]
+    return [[str(core), *parts, "open=1"], [str(out / name), f"core={core}", *added]]
 
 
 def pieces(folder: Path, limit: int = PIECE) -> list[Path]:
@@ -97,7 +109,7 @@ def main(arguments: list[str]) -> None:
         raise InputError("give the folder: python -m gensat.train.chain OUT minutes=20")
     out, minutes, name = Path(arguments[0]), 20.0, "gensat-small"
     flags = dict.fromkeys(FLAGS, False)
-    overrides: dict[str, list[str]] = {stage: [] for stage in SHARES}
+    overrides: dict[str, list[str]] = {stage: [] for stage in (*SHARES, *ON_ALL)}
     for argument in arguments[1:]:
         key, _, value = argument.partition("=")
         stage, _, rest = key.partition(".")
@@ -107,11 +119,11 @@ def main(arguments: list[str]) -> None:
             name = value
         elif key in flags:
             flags[key] = _flag(key, value)
-        elif stage in SHARES and rest:
+        elif stage in overrides and rest:
             overrides[stage].append(f"{rest}={value}")
         else:
             raise InputError(
-                f"{argument} is neither minutes=, name=, readings=, pd= nor one of {', '.join(SHARES)} followed by .key=value"
+                f"{argument} is neither minutes=, name=, readings=, pd= nor one of {', '.join(overrides)} followed by .key=value"
             )
     folders = models(out, name, overrides, pd=flags["pd"])
     if flags["readings"]:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..models.controlnet import LayoutControlNet
-from .assemble import build, scheduler_of
+from .assemble import load_denoiser, scheduler_of
 from .card import Outcome, finished, write_card
 from .controls import cell_weights, class_weights, controls
 from .denoiser import load_bank, pictures
@@ -37,7 +37,7 @@ def train(recipe: DictConfig) -> Outcome:
     drop = make_dropout(recipe.dropout)
     small, scheduler = min(bank.by_size), scheduler_of(recipe.denoiser)
     objective = BatchObjective.of(scheduler)
-    base = build({"init": recipe.denoiser}).eval().requires_grad_(False)
+    base = load_denoiser(recipe.denoiser).eval().requires_grad_(False)
     if recipe.init:
         controlnet = LayoutControlNet.from_pretrained(recipe.init)
     else:

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from ..conditioning.text import load_minilm
 from ..diffusion.codec import Codec
+from ..errors import InputError
 from ..models.autoencoder import ConvAutoencoder
 from ..models.features import to_tensor
 from .alignment import Alignment
-from .assemble import ConditionedDenoiser, build, make_pipeline, save_scheduler
+from .assemble import ConditionedDenoiser, build, make_pipeline, save_scheduler, scheduler_of
 from .cache import cached
 from .card import Outcome, finished, write_card
 from .dropout import make_dropout, told
@@ -64,6 +65,8 @@ def train(recipe: DictConfig) -> Outcome:
     torch.manual_seed(recipe.seed)
     drop, objective = make_dropout(recipe.dropout), BatchObjective(**recipe.objective)
     base, align = build(recipe), recipe.align
+    if recipe.core and type(scheduler_of(recipe.core)) is not type(objective.scheduler):
+        raise InputError(f"the denoiser of {recipe.core} predicts something else; set objective.prediction as it was")
     bank = load_bank(recipe)
     small = min(bank.by_size)
     if align.weight:

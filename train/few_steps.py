@@ -14,8 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..diffusion.adapters import adapt
@@ -24,13 +22,14 @@ from ..errors import InputError
 from ..hub.load import load
 from ..hub.resolve import model_folder, shipped
 from ..models.denoiser import LatentDenoiser
-from .assemble import LORA, on_core, save_model
+from .assemble import on_core, save_model
 from .card import Outcome, finished, write_card
 from .critic import Critic, convincing, steepness, told_apart
 from .denoiser import load_bank
 from .dropout import make_dropout, told, untold
 from .feed import check_data
 from .latents import stacked, turn_each, turns
+from .lora import LORA, go_on, save_lora
 from .methods import Lora, student_spec
 from .paths import inputs_of, levels, way
 from .recipe import program, start
@@ -52,23 +51,6 @@ class Contest(nn.Module):
         if recipe.init:
             go_on(pipe.unet, Path(recipe.init))
         self.critic = Critic(pipe.unet.config.text_dim, pipe.unet.config.vector_dim, width=recipe.critic.width)
-
-
-def go_on(unet: nn.Module, student: Path) -> None:
-    """Give the fresh LoRA of ``unet`` the weights of an earlier student's: its model folder, or the file. Raises InputError where it does not fit."""
-    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-
-    file = student / LORA if student.is_dir() else student
-    if not file.is_file():
-        raise InputError(f"init={student} holds no {LORA}; give the folder of a student, or its LoRA")
-    tensors = {}
-    for key, value in load_file(file).items():  # diffusers renames those of attention
-        key = key.removeprefix("unet.").replace(".lora.down.", ".lora_A.").replace(".lora.up.", ".lora_B.")
-        tensors[key] = value.float()
-    wanted: Any = get_peft_model_state_dict(unet)
-    if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in wanted.items()}:
-        raise InputError(f"the LoRA {file} has other layers or another rank than this recipe; set lora.rank as it was")
-    set_peft_model_state_dict(unet, tensors)
 
 
 def train(recipe: DictConfig) -> Outcome:
@@ -164,8 +146,7 @@ def train(recipe: DictConfig) -> Outcome:
         def write(model: Contest, fresh: Path) -> None:
             core = recipe.model if recipe.model in shipped() else str(folder.resolve())
             save_model(pipe, fresh, on_core(spec, core, pipe))
-            model.lora.save((fresh / LORA).parent, spec)
-            halve(fresh / LORA)
+            save_lora(pipe.unet, (fresh / LORA).parent, half=True)
             write_card(
                 fresh,
                 trainer,
@@ -191,13 +172,6 @@ def train(recipe: DictConfig) -> Outcome:
     shown = recipe.sample_every and pipe.text_encoder is not None
     trainer.run(error, draw, on_save=keep, sample=picture if shown else None)
     return finished(trainer, trainer.out / name)
-
-
-def halve(file: Path) -> None:
-    """Rewrite a safetensors file in float16."""
-    with safe_open(file, "pt") as found:
-        about, tensors = found.metadata(), {key: found.get_tensor(key).half() for key in found.keys()}
-    save_file(tensors, file, about)
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ from ..conditioning.text import load_minilm
 from ..diffusion.codec import Codec
 from ..hub.resolve import model_folder
 from ..hub.spec import Signal
-from ..models.autoencoder import ConvAutoencoder
+from ..hub.weights import load_component
 from ..models.controlnet import LayoutControlNet
 from ..models.water_grain import WaterGrain
 from ..pipelines.flood import FloodPipeline
 from ..types import Acquisition
-from .assemble import NON_COMMERCIAL_LICENCE, build, control_signals, save_model
+from .assemble import NON_COMMERCIAL_LICENCE, control_signals, load_denoiser, save_model
 from .autoencoder import turn
 from .card import Outcome, finished, write_card
 from .dropout import make_dropout, told
@@ -111,12 +111,12 @@ def train(recipe: DictConfig) -> Outcome:
     """Train to the recipe; EMA weights are written to ``out/ema`` at every save."""
     torch.manual_seed(recipe.seed)
     core = model_folder(recipe.core)
-    vae = ConvAutoencoder.from_pretrained(core, subfolder="vae").eval().to(memory_format=torch.channels_last)
+    vae = load_component(core, "vae").eval().to(memory_format=torch.channels_last)
     pairs = flood_pairs(recipe.data.root, split="train", cache=recipe.data.cache)
     bank = FloodBank(pairs, Codec(vae), recipe.data.crop)
     grain = water_grain(pairs, gsd=GSD).half()
     drop = make_dropout(recipe.dropout)
-    base = build({"init": core}).eval().requires_grad_(False)
+    base = load_denoiser(core).eval().requires_grad_(False)
     if recipe.init:
         controlnet = LayoutControlNet.from_pretrained(recipe.init)
     else:

@@ -25,7 +25,7 @@ from ..metrics.frechet import PrincipalBasis, frechet_64
 from ..metrics.reconstruction import psnr_each, ssim_each
 from ..models.autoencoder import ConvAutoencoder
 from ..models.features import over_images, to_tensor
-from .assemble import ConditionedDenoiser, build, make_pipeline, scheduler_of
+from .assemble import ConditionedDenoiser, load_denoiser, make_pipeline, scheduler_of
 from .data import SOURCES, load_samples
 from .dropout import Dropout, told
 from .evaluation.networks import Networks
@@ -155,7 +155,7 @@ def made(folder: Path, measure: DictConfig, recipe: DictConfig) -> dict[str, flo
 
     ``measure.count`` images of ``measure.side`` pixels; the features of real images are the same for all and are kept two folders above.
     """
-    base = build({"init": folder}).eval()
+    base = load_denoiser(folder).eval()
     vae = ConvAutoencoder.from_pretrained(recipe.autoencoder).eval()
     pipe = make_pipeline("compared", vae, base, licence="", scheduler=scheduler_of(folder))
     device = "cuda" if torch.cuda.is_available() else "cpu"

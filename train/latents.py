@@ -190,7 +190,9 @@ class Bank:
         members, weight = self.by_size[size], self.weights[size] if weight is None else weight
         return [self.entries[i] for i in rng.choice(members, size=count, p=weight)]
 
-    def batch(self, rng: np.random.Generator, *, small: int, large: int, share: float, crops: float) -> list[Entry]:
+    def batch(
+        self, rng: np.random.Generator, *, small: int, large: int, share: float | int, crops: float | int
+    ) -> list[Entry]:
         """``large`` entries of the largest size with probability ``share``, else ``small`` of the smallest, of which about ``crops`` are cut from the largest.
 
         A cut keeps its source's gsd: fine texture is learnt at the price of small batches.
@@ -202,13 +204,13 @@ class Bank:
         parts = [crop(e, sizes[0], rng) for e in self.pick(rng, sizes[-1], cut)] if cut else []
         return parts + self.pick(rng, sizes[0], small - cut, weight=self._small(small, large, share, crops))
 
-    def _small(self, small: int, large: int, share: float, crops: float) -> np.ndarray:
+    def _small(self, small: int, large: int, share: float | int, crops: float | int) -> np.ndarray:
         if len(self.by_size) == 1:
             return self.weights[min(self.by_size)]
         drawn = share * large + (1 - share) * small
         return self._rest_weights((share * large + (1 - share) * small * crops) / drawn)
 
-    def drawn(self, *, small: int, large: int, share: float, crops: float) -> dict[str, float]:
+    def drawn(self, *, small: int, large: int, share: float | int, crops: float | int) -> dict[str, float]:
         """The part of all images of ``batch`` that is of each source, and of what each is called, by calculation: ``SOURCE`` and ``SOURCE: CAPTION``."""
         sizes = sorted(self.by_size)
         drawn = share * large + (1 - share) * small

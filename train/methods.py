@@ -17,6 +17,7 @@ from ..hub.spec import ModelSpec
 from ..models.controlnet import LayoutControlNet
 from ..models.denoiser import LatentDenoiser
 from .assemble import control_signals, save_model
+from .lora import add_lora, save_lora
 
 NETWORKS = ("unet", "place_encoder", "acquisition_encoder", "controlnet")
 
@@ -73,7 +74,7 @@ class Tuned(nn.Module, ABC):
 
 
 class Lora(Tuned):
-    """Low-rank updates of attention (Hu et al. 2022), through peft; saved as diffusers does."""
+    """Low-rank updates of some layers (``lora``)."""
 
     def __init__(self, pipe: Any, recipe: DictConfig):
         self.settings = recipe.lora
@@ -81,32 +82,11 @@ class Lora(Tuned):
 
     def prepare(self, pipe: Any) -> None:
         """Add the adapter."""
-        from peft import LoraConfig
-
-        s = self.settings
-        linear = [n for n, m in pipe.unet.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-        targets = [t for t in s.targets if any(n == t or n.endswith(f".{t}") for n in linear)]
-        if not targets:
-            raise InputError(f"no layer of the denoiser is called {', '.join(s.targets)}; set lora.targets")
-        if s.rank < 1 or s.alpha <= 0 or not 0 <= s.dropout < 1:
-            raise InputError(
-                "lora.rank has to be 1 or more, lora.alpha above 0 and lora.dropout in 0 to 1; correct them"
-            )
-        pipe.unet.add_adapter(
-            LoraConfig(r=s.rank, lora_alpha=s.alpha, lora_dropout=s.dropout, target_modules=targets), "default"
-        )
+        add_lora(pipe.unet, self.settings)
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
         """Write ``pytorch_lora_weights.safetensors``."""
-        from diffusers.utils import convert_state_dict_to_diffusers
-        from peft.utils import get_peft_model_state_dict
-
-        pipe = self.pipe_of()
-        pipe.save_lora_weights(
-            str(folder),
-            unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet)),
-            unet_lora_adapter_metadata=pipe.unet.peft_config["default"].to_dict(),
-        )
+        save_lora(self.pipe_of().unet, folder)
 
 
 class Full(Tuned):

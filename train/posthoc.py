@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from ..errors import InputError
-from .assemble import build, forget_origin, save_scheduler, scheduler_of
+from .assemble import forget_origin, load_denoiser, save_scheduler, scheduler_of
 from .averages import combine
 from .recipe import program
 
@@ -22,10 +22,12 @@ def main(arguments: list[str]) -> None:
     known = run / "recipe.yaml"
     if not known.is_file() or OmegaConf.select(OmegaConf.load(known), "training") != "denoiser":
         raise InputError(f"{run} is not the folder of a denoiser's training (recipe.yaml)")
+    if OmegaConf.select(OmegaConf.load(known), "core"):
+        raise InputError(f"{run} trained a LoRA, whose averages are not put together; train it with another ema")
     widths = [float(w) for w in given["sigma"].split(",")]
     for sigma in widths:
         weights, step = combine(run / "averages", sigma)
-        model = build({"init": run / "ema"})
+        model = load_denoiser(run / "ema")
         model.load_state_dict(weights, strict=False)
         folder = out if len(widths) == 1 else out.with_name(f"{out.name}-{sigma:g}")
         model.save(folder)

@@ -57,7 +57,9 @@ def check(recipe: DictConfig) -> None:
     problems = [(k, "1 or more", lambda v: v >= 1 and v == int(v)) for k in _AT_LEAST_ONE]
     problems += [(k, "a number above 0", lambda v: v > 0) for k in _POSITIVE]
     problems += [(k, "0 to 1", lambda v: 0 <= v <= 1) for k in _SHARES]
-    problems += [(k, "0 or more", lambda v: v >= 0) for k in ("steps", "workers", "weight_decay", "sample_every", "disturb")]
+    problems += [
+        (k, "0 or more", lambda v: v >= 0) for k in ("steps", "workers", "weight_decay", "sample_every", "disturb")
+    ]
     for key, wanted, fits in problems:
         value = recipe.get(key)
         if value is None:

@@ -32,12 +32,16 @@ def import_components(folder: Path) -> None:
 def load_component(folder: Path, name: str, dtype: Any = None, *, spec: ModelSpec | None = None) -> Any:
     """One network of a model folder, as its index says, from another model where its spec (that of the folder, unless given) says so.
 
+    A model that lies beside the folder comes before one of that name elsewhere: two that were trained together are moved together.
+
     Raises ModelError where the folder has no such component.
     """
     import_components(folder)
     spec = spec or ModelSpec.load(folder)
     if name in spec.shared and not (folder / name).is_dir():
-        module = load_component(model_folder(spec.shared[name]), name, dtype)
+        beside = folder.parent / spec.shared[name]
+        owner = beside if (beside / "model_index.json").is_file() else model_folder(spec.shared[name])
+        module = load_component(owner, name, dtype)
         if name == "unet" and spec.lora:
             merge_lora(module, folder / spec.lora)
         return module
