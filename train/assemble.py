@@ -1,7 +1,7 @@
 """Put trained parts together as a model folder: ``python -m gensat.train.assemble OUT autoencoder=DIR denoiser=DIR controlnet=DIR``.
 
 Weights are stored in float16; the text encoder is left out and read from its package when the model is loaded. ``open=1`` states the licence of
-the public-domain and CC BY part; ``vae_of=NAME`` leaves the autoencoder out where it is that of the shipped model NAME, from which it is taken then.
+the public-domain and CC BY part.
 ``OUT core=NAME lora=DIR [controlnet=DIR]`` makes a model of another one (a shipped name or a folder) and a LoRA on its denoiser: the core is not stored
 again. ``lora`` is a file, or the folder of ``gensat train denoiser core=NAME``, from which the encoders are then taken too.
 """
@@ -21,7 +21,7 @@ from torch import nn
 from ..conditioning.acquisition import SCALARS, AcquisitionEncoder
 from ..conditioning.place import SirenPlaceEncoder
 from ..conditioning.text import load_minilm
-from ..errors import InputError, ModelError
+from ..errors import InputError
 from ..hub.load import load
 from ..hub.resolve import model_folder
 from ..hub.spec import Defaults, ModelSpec, Signal, Value
@@ -202,39 +202,29 @@ def make_pipeline(
     )
 
 
-def require_same(vae: ConvAutoencoder, theirs: ConvAutoencoder, owner: str) -> None:
-    """Raise ModelError where an autoencoder is not, in float16, that of the model ``owner``."""
-    ours, other = ({k: v.half() for k, v in net.state_dict().items()} for net in (vae, theirs))
-    if ours.keys() != other.keys() or any(not torch.equal(ours[k], other[k]) for k in ours):
-        raise ModelError(f"this autoencoder is not that of {owner}; ship {owner} with it first, or leave vae_of= out")
-
-
 def main(arguments: list[str]) -> None:
     """Read the parts, check that they fit by making one small image, write the folder (its README.md and LICENSE stay as they are)."""
     parts = dict(a.split("=", 1) for a in arguments[1:] if "=" in a)
     if not ({"autoencoder", "denoiser"} <= set(parts) or {"core", "lora"} <= set(parts)):
         raise InputError(
-            "give OUT autoencoder=DIR denoiser=DIR [controlnet=DIR] [open=1] [vae_of=NAME], or OUT core=NAME lora=DIR [controlnet=DIR] [open=1]; "
+            "give OUT autoencoder=DIR denoiser=DIR [controlnet=DIR] [open=1], or OUT core=NAME lora=DIR [controlnet=DIR] [open=1]; "
             "see the module's first lines"
         )
-    out, core, owner = Path(arguments[0]), parts.get("core"), parts.get("vae_of")
+    out, core = Path(arguments[0]), parts.get("core")
     open_ = OPEN_LICENCE if parts.get("open") else NON_COMMERCIAL_LICENCE
     if core:
         _on_core(out, core, Path(parts["lora"]), parts.get("controlnet"), licence=open_)
         return
-    vae = ConvAutoencoder.from_pretrained(parts["autoencoder"])
-    if owner:
-        require_same(vae, load_component(model_folder(owner), "vae"), owner)
     pipe = make_pipeline(
         out.name,
-        vae,
+        ConvAutoencoder.from_pretrained(parts["autoencoder"]),
         load_denoiser(parts["denoiser"]),
         _controlnet(parts.get("controlnet")),
         licence=open_,
         scheduler=scheduler_of(parts["denoiser"], shift=float(parts.get("shift", 1.0))),
     )
     _tried(pipe)
-    save_model(pipe, out, replace(pipe.spec, shared={"vae": owner} if owner else {}))
+    save_model(pipe, out)
 
 
 def _on_core(out: Path, core: str, lora: Path, controlnet: str | None, *, licence: str) -> None:
