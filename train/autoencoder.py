@@ -99,15 +99,16 @@ def train(recipe: DictConfig) -> Outcome:
         ):  # the adaptive weight goes back to the decoder's last layer alone; compiled, that would be the whole decoder
             config.donated_buffer = False  # and twice through the graph of a compiled loss
         else:
-            net.decoder.compile()
+            net.decoder.compile(dynamic=False)
     extractor = EfficientNetLite0.from_installed(size=None).to(device) if w.perceptual else None
     pyramid = torch.compile(extractor.pyramid) if extractor and recipe.compile else extractor and extractor.pyramid
 
     def draw(step: int) -> dict[str, Any]:
         rng = np.random.default_rng([recipe.seed, step])
-        x = random_crops(samples, weights, rng, batch=recipe.batch, crop=recipe.data.crop)
-        cells = recipe.data.crop // net.factor
-        shape = (recipe.batch, recipe.model.latent_channels, cells, cells)
+        halved = bool(rng.random() < recipe.halved)
+        crop = recipe.data.crop * (2 if halved else 1)  # so that what is decoded is always as large
+        x = random_crops(samples, weights, rng, batch=recipe.batch, crop=crop)
+        shape = (recipe.batch, net.config.latent_channels, crop // net.factor, crop // net.factor)
         noise = rng.standard_normal(shape, dtype=np.float32)
         error = rng.standard_normal(shape, dtype=np.float32) * rng.uniform(0, recipe.disturb, (len(x), 1, 1, 1))
         return {
@@ -115,7 +116,7 @@ def train(recipe: DictConfig) -> Outcome:
             "noise": torch.from_numpy(noise),
             "error": torch.from_numpy(error.astype(np.float32)),
             "turn": int(rng.integers(8)),
-            "halved": bool(rng.random() < recipe.halved),
+            "halved": halved,
             "textured": step >= w.perceptual_from,
             "judged": step >= w.adversarial_from,
             "heard": min(1.0, max(0.0, (step - w.adversarial_from) / max(1, w.adversarial_warmup))),
@@ -127,7 +128,10 @@ def train(recipe: DictConfig) -> Outcome:
         latents = posterior.mean + posterior.std * batch["noise"] + net.latent_std.view(1, -1, 1, 1) * batch["error"]
         if batch["halved"]:  # seen from twice as high, latents are what the picture is from there (scale equivariance)
             latents, x = F.avg_pool2d(latents, 2), F.avg_pool2d(x, 2)
-        y = net.decode(turn(latents, batch["turn"])).sample.float()
+        turned = turn(latents, batch["turn"]).contiguous(
+            memory_format=torch.channels_last
+        )  # else compiled for each turn
+        y = net.decode(turned).sample.float()
         x = turn(x, batch["turn"])
         l1 = (y - x).abs().mean()
         edges = sum((a - b).abs().mean() for a, b in zip(gradients(y), gradients(x), strict=True))
