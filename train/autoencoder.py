@@ -93,7 +93,7 @@ def train(recipe: DictConfig) -> Outcome:
     trainer = Trainer((rivals or net).to(memory_format=torch.channels_last), recipe)
     device = trainer.accelerator.device
     if recipe.compile:
-        net.encoder.compile()
+        net.encoder.compile(dynamic=False)  # crops of twice the side come too
         if (
             rivals
         ):  # the adaptive weight goes back to the decoder's last layer alone; compiled, that would be the whole decoder
