@@ -1,6 +1,7 @@
 """What the evaluation asks for, measures and leaves out: of models, of folders, with reports compared."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from toys import toy_pipeline
 
 from gensat.errors import InputError
 from gensat.metrics.base import Measurement
-from gensat.train.evaluation import words
+from gensat.train.captions import CLASSES
+from gensat.train.evaluation import wording, words
 from gensat.train.evaluation.networks import LeftOut, Networks
 from gensat.train.evaluation.parts import OF_A_MODEL, OF_FOLDERS, PARTS, check_parts
 from gensat.train.evaluation.pictures import find_pictures
@@ -251,6 +253,27 @@ def test_a_model_is_measured_on_a_users_own_samples(tmp_path, monkeypatch):
     assert {"asked", "made", "relations"} <= set(report.pictures)
     with pytest.raises(InputError, match="give --count 8 or less"):
         of_model(tmp_path, samples, count=9).run(["distribution"])
+
+
+def test_words_that_a_model_heard_are_counted_apart_from_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(wording, "EACH", 1)
+    report = of_model(tmp_path, []).run(["wording"])
+    heard, unheard = (report.figures["wording"][name] for name in ("heard", "unheard"))
+    assert heard["n"] == unheard["n"] == 16 * 3 and heard["chance"] == 1 / 16
+    assert {"words heard", "words unheard", "things together"} <= set(report.pictures)
+
+
+def test_unheard_words_are_in_no_caption():
+    """Neither a wording nor its main words together: each has one that its class was never called by."""
+    heard = {klass: " ".join(said) for klass, said in CLASSES.items()}
+    everything = " ".join(heard.values())
+    assert set(wording.UNHEARD) == set(CLASSES)
+    for klass, wordings in wording.UNHEARD.items():
+        assert len(set(wordings)) == 3
+        for said in wordings:
+            assert said not in everything and set(re.findall(r"\w{4,}", said)) - set(
+                re.findall(r"\w{4,}", heard[klass])
+            )
 
 
 class ManyMeans(MeanColours):

@@ -50,7 +50,7 @@ def evaluate(
     parts: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated: autoencoder, distribution, text, relations, regions, place, layout, gsd, conditions; "
+            help="Comma-separated: autoencoder, distribution, second, text, relations, wording, regions, place, layout, gsd, conditions; "
             "for folders distribution, pairs, text, relations, regions, place. All when not given.",
             rich_help_panel=WHAT,
         ),

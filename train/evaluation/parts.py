@@ -11,6 +11,7 @@ from .places import place
 from .reconstruction import autoencoder, pairs
 from .regions import regions
 from .session import Evaluation
+from .wording import wording
 from .words import relations, text
 
 PARTS: dict[str, Callable[[Evaluation], dict]] = {
@@ -20,6 +21,7 @@ PARTS: dict[str, Callable[[Evaluation], dict]] = {
     "pairs": pairs,
     "text": text,
     "relations": relations,
+    "wording": wording,
     "regions": regions,
     "place": place,
     "layout": layout,
