@@ -34,7 +34,7 @@ COLOURS = np.array([(8, 48, 107), (33, 113, 181), (107, 174, 214), (253, 174, 97
 def save(picture: Image.Image, name: str) -> None:
     """A JPEG of less than 200 kB."""
     IMAGES.mkdir(exist_ok=True)
-    for quality in (88, 80, 70, 60):
+    for quality in (78, 70, 60):
         picture.save(IMAGES / name, quality=quality)
         if (IMAGES / name).stat().st_size < 200_000:
             return
@@ -76,7 +76,7 @@ def olinda(data: Path) -> None:
     unsure = (1 - likely) * (0.5 * seen + 40) + likely * np.array([255.0, 60.0, 20.0])
     panels = [legend(np.uint8(v)) if i == 1 else np.uint8(v) for i, v in enumerate((seen, flooded, unsure))]
     texts = ("Landsat 7, Olinda", "land reached at +1 ... +5 m", "chance at +3 m, DEM off by 3 m")
-    save(labelled(list(zip(texts, panels, strict=True))), "flood_olinda.jpg")
+    save(labelled(list(zip(texts, panels, strict=True))), "flood_olinda.webp")
 
 
 def legend(picture: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def merewether(data: Path) -> None:
         )
         stages = dict(zip(place.points, flow.gauges.level[-1].tolist(), strict=True))
         panels.append((name, stages_on(place, flow.state.depth.numpy(), stages, f"{name}, {SECONDS:g} s; stages in m")))
-    save(labelled(panels), "flood_merewether.jpg")
+    save(labelled(panels), "flood_merewether.webp")
 
 
 MEREWETHER = """--extent extent.csv --buildings houses.geojson --building-height 3 --roughness 0.04 --roughness RoadPolygon.csv=0.02
@@ -122,7 +122,7 @@ def merewether_depth(data: Path) -> None:
     with TemporaryDirectory() as folder:
         if command(["flood", "simulate", str(place / "dem_1m.tif"), *words, "-o", f"{folder}/merewether"]):
             raise SystemExit("that failed")
-        save(Image.open(f"{folder}/merewether/preview.png"), "flood_merewether_depth.jpg")
+        save(Image.open(f"{folder}/merewether/preview.png"), "flood_merewether_depth.webp")
 
 
 def stages_on(place, depth: np.ndarray, stages: dict[str, float], text: str) -> np.ndarray:
@@ -176,7 +176,7 @@ def houston(data: Path) -> None:
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
     for i, row in enumerate(rows):
         sheet.paste(row, (0, i * row.height))
-    save(sheet, "flood_houston.jpg")
+    save(sheet, "flood_houston.webp")
 
 
 PICTURES = {"houston": houston, "olinda": olinda, "merewether_depth": merewether_depth, "merewether": merewether}

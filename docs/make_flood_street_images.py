@@ -30,7 +30,7 @@ SIZE = {"width": 560, "height": 350}
 def save(rows: list[list[np.ndarray]], name: str) -> None:
     """Pictures in rows, as a JPEG of less than 200 kB."""
     sheet = Image.fromarray(np.concatenate([np.concatenate(row, 1) for row in rows]))
-    for quality in (88, 80, 70, 60):
+    for quality in (78, 70, 60):
         sheet.save(IMAGES / name, quality=quality)
         if (IMAGES / name).stat().st_size < 200_000:
             return
@@ -72,9 +72,9 @@ def main() -> None:
         pictures.append(seen(scene, water))
         Image.fromarray(pictures[-1]).save(work / f"{name}.png")
         print(name, flush=True)
-    save([[before, pictures[1]], [pictures[0], pictures[2]]], "flood_street.jpg")
+    save([[before, pictures[1]], [pictures[0], pictures[2]]], "flood_street.webp")
     around = Panorama.looking(dry.frame, position, heading=HEADING, width=1120, height=560)
-    save([[seen(full, camera=around, samples=1).image().array]], "flood_panorama.jpg")
+    save([[seen(full, camera=around, samples=1).image().array]], "flood_panorama.webp")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def side_by_side(pictures: list[Image.Image], columns: int, gap: int = 4) -> Ima
 
 def save(picture: Image.Image, name: str) -> None:
     """A JPEG of less than 200 kB."""
-    for quality in (88, 80, 70, 60):
+    for quality in (78, 70, 60):
         picture.save(IMAGES / name, quality=quality)
         if (IMAGES / name).stat().st_size < 200_000:
             return
@@ -86,7 +86,7 @@ def seen_from_above(work: Path) -> None:
     columns, rows = ~image.transform @ np.stack(from_lonlat(image.crs, *np.array(line).T))
     ImageDraw.Draw(walked).line(list(zip(columns, rows, strict=True)), fill=(255, 210, 0), width=5)
     pictures = [Image.fromarray(colourise(layout.array[:, :, 0])), walked]
-    save(side_by_side([p.resize((512, 512), Image.Resampling.LANCZOS) for p in pictures], 2), "alexandria_above.jpg")
+    save(side_by_side([p.resize((512, 512), Image.Resampling.LANCZOS) for p in pictures], 2), "alexandria_above.webp")
 
 
 def frames_of(video: Path, count: int) -> list[Image.Image]:
@@ -170,13 +170,13 @@ def main() -> None:
         if not (work / f"{name}.png").exists():
             gensat("ground", image, *heights, *around, "-o", work / f"{name}.png")
     seen_from_above(work)
-    save(Image.open(work / "tour" / "panorama.png").convert("RGB"), "alexandria_panorama.jpg")
-    save(side_by_side(frames_of(work / "tour" / "walk.mp4", 6), 3), "alexandria_walk.jpg")
+    save(Image.open(work / "tour" / "panorama.png").convert("RGB"), "alexandria_panorama.webp")
+    save(side_by_side(frames_of(work / "tour" / "walk.mp4", 6), 3), "alexandria_walk.webp")
     save(
         side_by_side([Image.open(work / f"{n}.png").convert("RGB") for n in ("plain", "surface")], 1),
-        "alexandria_plain.jpg",
+        "alexandria_plain.webp",
     )
-    save(look_at_mesh(work / "tour" / "scene.glb"), "alexandria_mesh.jpg")
+    save(look_at_mesh(work / "tour" / "scene.glb"), "alexandria_mesh.webp")
 
 
 if __name__ == "__main__":

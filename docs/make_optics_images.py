@@ -38,7 +38,7 @@ def save(pictures: list[tuple[str, np.ndarray]], name: str, columns: int, side: 
         x, y = i % columns * (side + 6), i // columns * (side + 20)
         sheet.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS), (x, y))
         ImageDraw.Draw(sheet).text((x + 2, y + side + 3), text, fill="black")
-    for quality in (88, 80, 70, 60):
+    for quality in (78, 70, 60):
         sheet.save(IMAGES / name, quality=quality)
         if (IMAGES / name).stat().st_size < 200_000:
             return
@@ -55,7 +55,7 @@ def waters() -> None:
     for name, water in WATERS.items():
         made = render_flood(image, depth, seen, water=name)
         pictures.append((f"{name}: {water.sediment:g} g/m3 of sediment", made.array))
-    save(pictures, "flood_waters.jpg", 3)
+    save(pictures, "flood_waters.webp", 3)
 
 
 def olinda(data: Path) -> None:
@@ -89,7 +89,7 @@ def olinda(data: Path) -> None:
                 .astype(np.uint8)
             )
             pictures.append((f"{text}, {when}", shown))
-    save(pictures, "flood_olinda_optical.jpg", 4, 260)
+    save(pictures, "flood_olinda_optical.webp", 4, 260)
 
 
 def changes(data: Path) -> None:
@@ -118,7 +118,7 @@ def changes(data: Path) -> None:
         ("40 % melted", melt(ice, every, share=0.4).array),
         ("75 % melted", melt(ice, every, share=0.75).array),
     ]
-    save(pictures, "optics_changes.jpg", 3)
+    save(pictures, "optics_changes.webp", 3)
 
 
 def ground(data: Path) -> None:
@@ -149,7 +149,7 @@ def ground(data: Path) -> None:
             )
             shown = ((one.array[..., list(bands)] - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
             pictures.append((text, shown))
-    save(pictures, "change_ground.jpg", 3)
+    save(pictures, "change_ground.webp", 3)
 
 
 if __name__ == "__main__":
