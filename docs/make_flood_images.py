@@ -32,7 +32,7 @@ COLOURS = np.array([(8, 48, 107), (33, 113, 181), (107, 174, 214), (253, 174, 97
 
 
 def save(picture: Image.Image, name: str) -> None:
-    """A JPEG of less than 200 kB."""
+    """A WebP of less than 200 kB."""
     IMAGES.mkdir(exist_ok=True)
     for quality in (78, 70, 60):
         picture.save(IMAGES / name, quality=quality)

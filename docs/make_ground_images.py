@@ -70,7 +70,7 @@ def side_by_side(pictures: list[Image.Image], columns: int, gap: int = 4) -> Ima
 
 
 def save(picture: Image.Image, name: str) -> None:
-    """A JPEG of less than 200 kB."""
+    """A WebP of less than 200 kB."""
     for quality in (78, 70, 60):
         picture.save(IMAGES / name, quality=quality)
         if (IMAGES / name).stat().st_size < 200_000:
