@@ -28,7 +28,7 @@ SIZE = {"width": 560, "height": 350}
 
 
 def save(rows: list[list[np.ndarray]], name: str) -> None:
-    """Pictures in rows, as a JPEG of less than 200 kB."""
+    """Pictures in rows, as a WebP of less than 200 kB."""
     sheet = Image.fromarray(np.concatenate([np.concatenate(row, 1) for row in rows]))
     for quality in (78, 70, 60):
         sheet.save(IMAGES / name, quality=quality)

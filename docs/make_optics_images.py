@@ -31,7 +31,7 @@ LANDSAT7 = (485.0, 560.0, 660.0, 835.0, 1650.0, 2215.0)
 
 
 def save(pictures: list[tuple[str, np.ndarray]], name: str, columns: int, side: int = 300) -> None:
-    """Pictures in rows with a line under each, as a JPEG of less than 200 kB."""
+    """Pictures in rows with a line under each, as a WebP of less than 200 kB."""
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * (side + 6) - 6, rows * (side + 20)), "white")
     for i, (text, pixels) in enumerate(pictures):
