@@ -129,6 +129,7 @@ def test_a_network_that_is_right_has_no_loss_and_is_sampled_as_it_was_trained(tm
         assert all(torch.equal(batch[k], again[k]) for k in batch)
         assert float(loss(batch["target"], batch)) == 0 < float(loss(batch["target"] + 0.1, batch))
         folder = tmp_path / str(settings.get("prediction"))
+        folder.mkdir(exist_ok=True)
         save_scheduler(objective.scheduler, folder)
         read = scheduler_of(folder)
         assert Objective(read).kind == objective.diffusion.kind == BatchObjective.of(read).diffusion.kind

@@ -23,7 +23,7 @@ from ..conditioning.place import SirenPlaceEncoder
 from ..conditioning.text import load_minilm
 from ..errors import InputError
 from ..hub.load import load
-from ..hub.resolve import model_folder
+from ..hub.resolve import model_folder, shipped
 from ..hub.spec import Defaults, ModelSpec, Signal, Value
 from ..hub.weights import load_component, merge_lora
 from ..models.autoencoder import ConvAutoencoder
@@ -92,7 +92,7 @@ def load_denoiser(name: str | Path) -> ConditionedDenoiser:
 
 def _folder(name: str | Path) -> Path:
     """Of a training's result, which is no model yet, or of a model."""
-    return Path(name) if (Path(name) / "unet").is_dir() else model_folder(name)
+    return Path(name) if Path(name).is_dir() and str(name) not in shipped() else model_folder(name)
 
 
 def build(recipe: Any) -> ConditionedDenoiser:
