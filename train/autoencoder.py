@@ -128,9 +128,8 @@ def train(recipe: DictConfig) -> Outcome:
         latents = posterior.mean + posterior.std * batch["noise"] + net.latent_std.view(1, -1, 1, 1) * batch["error"]
         if batch["halved"]:  # seen from twice as high, latents are what the picture is from there (scale equivariance)
             latents, x = F.avg_pool2d(latents, 2), F.avg_pool2d(x, 2)
-        turned = turn(latents, batch["turn"]).contiguous(
-            memory_format=torch.channels_last
-        )  # else compiled for each turn
+        # in one order of memory, or every turn is compiled anew
+        turned = turn(latents, batch["turn"]).contiguous(memory_format=torch.channels_last)
         y = net.decode(turned).sample.float()
         x = turn(x, batch["turn"])
         l1 = (y - x).abs().mean()

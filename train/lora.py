@@ -55,12 +55,10 @@ def save_lora(denoiser: Any, folder: Path, *, half: bool = False) -> None:
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft.utils import get_peft_model_state_dict
 
-    found = convert_state_dict_to_diffusers(get_peft_model_state_dict(denoiser))
+    learned = convert_state_dict_to_diffusers(get_peft_model_state_dict(denoiser))
     StableDiffusionLoraLoaderMixin.save_lora_weights(
         str(folder),
-        unet_lora_layers={
-            name: tensor.contiguous() for name, tensor in found.items()
-        },  # channels last, where trained so
+        unet_lora_layers={name: tensor.contiguous() for name, tensor in learned.items()},  # some are channels last
         unet_lora_adapter_metadata=denoiser.peft_config["default"].to_dict(),
     )
     if half:
