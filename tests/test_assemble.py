@@ -19,6 +19,7 @@ from gensat.train import assemble, posthoc
 from gensat.train import denoiser as denoiser_training
 from gensat.train.assemble import build, load_denoiser, save_scheduler
 from gensat.train.averages import PowerAverages
+from gensat.train.controlnet import begun
 from gensat.train.lora import LORA
 from gensat.train.objective import velocity_scheduler
 from gensat.train.recipe import load_recipe
@@ -49,6 +50,17 @@ def test_a_model_of_the_free_part_says_so(denoiser, tmp_path, capsys):
     assert run(["models", "show", str(tmp_path / "free")]) == 0
     assert "CC BY-SA 4.0" in capsys.readouterr().out
     assert "_name_or_path" not in (tmp_path / "free/unet/config.json").read_text()
+
+
+def test_a_controlnet_that_does_not_fit_is_refused(denoiser, tmp_path):
+    with pytest.raises(InputError, match=r"belongs to another denoiser \(.*conv_width \d+ instead of 32"):
+        put(tmp_path / "wrong", denoiser, f"controlnet={SMALL}")
+    assert not (tmp_path / "wrong").exists()
+    init, unet = f"init={SMALL / 'controlnet'}", load_denoiser(denoiser).unet
+    with pytest.raises(InputError, match="belongs to another denoiser"):
+        begun(load_recipe("controlnet", [init]), unet, control_channels=13)
+    with pytest.raises(InputError, match="takes 13 channels, this training shows it 15"):
+        begun(load_recipe("flood", [init]), load_denoiser(SMALL).unet, control_channels=15)
 
 
 def test_a_model_may_be_another_ones_core_and_a_lora(denoiser, tmp_path):

@@ -150,19 +150,33 @@ def test_controlnet_looks_at_picture_latents_time_and_vector():
     assert all(torch.equal(a * 2, b) for a, b in zip(before, doubled, strict=True))
 
 
-def test_controlnet_starts_from_the_denoiser():
-    unet, net = toy_unet(), toy_controlnet()
-    hint = net.hint[0].weight.clone()
-    net.load_from_denoiser(unet)
+def test_a_controlnet_from_a_denoiser_has_its_sizes_and_its_layers_and_changes_nothing():
+    unet = toy_unet(heads=4, conv_width=8)
+    net = LayoutControlNet.from_denoiser(unet, control_channels=5, hint_channels=(4, 4, 4), depth=2)
+    net.check_fits(unet)
     for name, source in {
         "time.mlp.0.weight": "time.mlp.0.weight",
         "conv_in.weight": "conv_in.weight",
         "down.conv1.weight": "down.0.conv1.weight",
-        "blocks.0.attn1.to_q.weight": "blocks.0.attn1.to_q.weight",
+        "blocks.1.attn1.to_q.weight": "blocks.1.attn1.to_q.weight",
         "modulation.bias": "modulation.bias",
     }.items():
         assert torch.equal(net.state_dict()[name], unet.state_dict()[source]), name
-    assert torch.equal(net.hint[0].weight, hint)
+    x = sample(2, 4, 8, 8)
+    residuals = net(x, T, sample(2, 5, 64, 64))
+    assert len(residuals) == 4 and not any(r.any() for r in residuals)
+    assert torch.equal(predict(unet, x=x), predict(unet, x=x, down_block_additional_residuals=residuals))
+    thin = LayoutControlNet.from_denoiser(unet, mlp_ratio=1.0)
+    assert thin.blocks[0].mlp[0].weight.shape[0] < net.blocks[0].mlp[0].weight.shape[0]
+    assert torch.equal(thin.conv_in.weight, net.conv_in.weight)
+
+
+def test_a_controlnet_of_another_denoiser_is_refused():
+    with pytest.raises(InputError, match=r"belongs to another denoiser.*width 32 instead of 64"):
+        toy_controlnet().check_fits(toy_unet(width=64))
+    for depth in (0, 3):
+        with pytest.raises(InputError, match=f"depth is {depth}; this denoiser has 2 blocks"):
+            LayoutControlNet.from_denoiser(toy_unet(), depth=depth)
 
 
 def test_saving_and_loading_is_bit_identical(tmp_path):

@@ -215,11 +215,12 @@ def main(arguments: list[str]) -> None:
     if core:
         _on_core(out, core, Path(parts["lora"]), parts.get("controlnet"), licence=open_)
         return
+    base = load_denoiser(parts["denoiser"])
     pipe = make_pipeline(
         out.name,
         ConvAutoencoder.from_pretrained(parts["autoencoder"]),
-        load_denoiser(parts["denoiser"]),
-        _controlnet(parts.get("controlnet")),
+        base,
+        _controlnet(folder, base.unet) if (folder := parts.get("controlnet")) else None,
         licence=open_,
         scheduler=scheduler_of(parts["denoiser"], shift=float(parts.get("shift", 1.0))),
     )
@@ -237,7 +238,7 @@ def _on_core(out: Path, core: str, lora: Path, controlnet: str | None, *, licenc
         pipe.register_modules(place_encoder=base.place_encoder, acquisition_encoder=base.acquisition_encoder)
     merge_lora(pipe.unet, file)
     if controlnet:
-        pipe.register_modules(controlnet=_controlnet(controlnet))
+        pipe.register_modules(controlnet=_controlnet(controlnet, pipe.unet))
     _tried(pipe)
     spec = small_spec(out.name, licence=licence, controlnet=pipe.controlnet is not None)
     beside = folder.resolve().parent == out.resolve().parent  # then the two stay together wherever they are taken
@@ -246,8 +247,10 @@ def _on_core(out: Path, core: str, lora: Path, controlnet: str | None, *, licenc
     shutil.copyfile(file, out / LORA)
 
 
-def _controlnet(folder: str | None) -> LayoutControlNet | None:
-    return LayoutControlNet.from_pretrained(folder, subfolder="controlnet") if folder else None
+def _controlnet(folder: str, unet: LatentDenoiser) -> LayoutControlNet:
+    made = LayoutControlNet.from_pretrained(folder, subfolder="controlnet")
+    made.check_fits(unet)
+    return made
 
 
 def _tried(pipe: Any) -> None:

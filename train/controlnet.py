@@ -11,7 +11,10 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from ..conditioning.layout import LAYOUT_CHANNELS
+from ..errors import InputError
 from ..models.controlnet import LayoutControlNet
+from ..models.denoiser import LatentDenoiser
 from .assemble import load_denoiser, scheduler_of
 from .card import Outcome, finished, write_card
 from .controls import cell_weights, class_weights, controls
@@ -29,6 +32,22 @@ def main(arguments: list[str]) -> None:
     start(train, "controlnet", arguments)
 
 
+def begun(recipe: DictConfig, denoiser: LatentDenoiser, *, control_channels: int) -> LayoutControlNet:
+    """What a recipe begins with: its ``init``, or a new ControlNet on the denoiser with its ``model`` settings.
+
+    Raises InputError for an ``init`` that does not fit the denoiser or shows it other channels.
+    """
+    if not recipe.init:
+        return LayoutControlNet.from_denoiser(denoiser, control_channels=control_channels, **recipe.model)
+    made = LayoutControlNet.from_pretrained(recipe.init)
+    made.check_fits(denoiser)
+    if made.config.control_channels != control_channels:
+        raise InputError(
+            f"the ControlNet of init={recipe.init} takes {made.config.control_channels} channels, this training shows it {control_channels}"
+        )
+    return made
+
+
 def train(recipe: DictConfig) -> Outcome:
     """Train to the recipe; EMA weights are written to ``out/ema`` at every save."""
     check_data(recipe.data)
@@ -38,11 +57,7 @@ def train(recipe: DictConfig) -> Outcome:
     small, scheduler = min(bank.by_size), scheduler_of(recipe.denoiser)
     objective = BatchObjective.of(scheduler)
     base = load_denoiser(recipe.denoiser).eval().requires_grad_(False)
-    if recipe.init:
-        controlnet = LayoutControlNet.from_pretrained(recipe.init)
-    else:
-        controlnet = LayoutControlNet(**recipe.model)
-        controlnet.load_from_denoiser(base.unet)
+    controlnet = begun(recipe, base.unet, control_channels=len(LAYOUT_CHANNELS))
     trainer = Trainer(controlnet.to(memory_format=torch.channels_last), recipe)
     maps = [e.layout for e in bank.entries if e.layout is not None and e.layout_origin == "map"]
     weights = class_weights(maps, recipe.balance)

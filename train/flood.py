@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
@@ -33,6 +33,7 @@ from ..types import Acquisition
 from .assemble import NON_COMMERCIAL_LICENCE, control_signals, load_denoiser, save_model
 from .autoencoder import turn
 from .card import Outcome, finished, write_card
+from .controlnet import begun
 from .dropout import make_dropout, told
 from .flood_pairs import FloodPair, flood_pairs
 from .latents import Bank, Entry, TextBank, encode_samples
@@ -117,12 +118,7 @@ def train(recipe: DictConfig) -> Outcome:
     grain = water_grain(pairs, gsd=GSD).half()
     drop = make_dropout(recipe.dropout)
     base = load_denoiser(core).eval().requires_grad_(False)
-    if recipe.init:
-        controlnet = LayoutControlNet.from_pretrained(recipe.init)
-    else:
-        shape: Any = OmegaConf.to_container(recipe.model)  # plain lists: they go into config.json
-        controlnet = LayoutControlNet(control_channels=len(FLOOD_CHANNELS), **shape)
-        controlnet.load_from_denoiser(base.unet)
+    controlnet = begun(recipe, base.unet, control_channels=len(FLOOD_CHANNELS))
     trainer = Trainer(controlnet.to(memory_format=torch.channels_last), recipe)
     sensors = list(base.acquisition_encoder.config.sensors)
     base.to(trainer.accelerator.device)

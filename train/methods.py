@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..conditioning.layout import LAYOUT_CHANNELS
 from ..diffusion.adapters import adapt
 from ..diffusion.inputs import Control, DenoiserInputs
-from ..errors import InputError, ModelError
+from ..errors import ModelError
 from ..hub.spec import ModelSpec
 from ..models.controlnet import LayoutControlNet
 from ..models.denoiser import LatentDenoiser
@@ -130,22 +130,7 @@ def new_controlnet(unet: nn.Module, *, depth: int = 1) -> nn.Module:
     """
     channels = len(LAYOUT_CHANNELS)
     if isinstance(unet, LatentDenoiser):
-        c: Any = unet.config
-        if not 1 <= depth <= c.depth:
-            raise InputError(f"depth is {depth}; this denoiser has {c.depth} blocks, so give 1 to {c.depth}")
-        net = LayoutControlNet(
-            in_channels=c.in_channels,
-            control_channels=channels,
-            conv_width=c.conv_width,
-            width=c.width,
-            depth=depth,
-            heads=c.heads,
-            mlp_ratio=c.mlp_ratio,
-            vector_dim=c.vector_dim,
-            patch=c.patch,
-        )
-        net.load_from_denoiser(unet)
-        return net
+        return LayoutControlNet.from_denoiser(unet, control_channels=channels, depth=depth)
     if isinstance(unet, UNet2DConditionModel):
         return ControlNetModel.from_unet(unet, conditioning_channels=channels)
     raise ModelError(f"there is no ControlNet for a {type(unet).__name__}; use a U-Net of diffusers or gensat-small")

@@ -1,6 +1,7 @@
 """The ControlNet of the default denoiser: a layout (classes, known mask, edges) to residuals for its skip and its transformer blocks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -8,15 +9,23 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from gensat.errors import InputError
 from gensat.models.autoencoder import zeroed
 from gensat.models.blocks import TimeConvBlock, TimeEmbedding, TransformerBlock
+from gensat.models.denoiser import LatentDenoiser
+
+SHARED = ("in_channels", "conv_width", "width", "vector_dim", "patch")
+"""Sizes that a ControlNet has in common with its denoiser."""
+NEW = ("hint", "skip_out", "block_out")
+"""Layers that a denoiser has none of."""
 
 
 class LayoutControlNet(ModelMixin, ConfigMixin):
     """Control image and latents (b, in_channels, h, w) to a tuple of residuals; a cell of ``patch`` latents a side is 8 pixels of the control image.
 
     In cells, the first residual (b, conv_width, h, w) belongs to the denoiser's skip, the others (b, width, h/2, w/2) to its first ``depth``
-    transformer blocks. The last layers start at zero, so an untrained ControlNet changes nothing (Zhang et al. 2023, section 3.1).
+    transformer blocks. The last layers start at zero, so an untrained ControlNet changes nothing (Zhang et al. 2023, section 3.1);
+    ``from_denoiser`` begins one.
     """
 
     _supports_gradient_checkpointing = False
@@ -79,15 +88,41 @@ class LayoutControlNet(ModelMixin, ConfigMixin):
             residuals.append(out(y.transpose(1, 2).unflatten(2, grid)))
         return tuple(r * conditioning_scale for r in residuals)
 
-    def load_from_denoiser(self, denoiser: nn.Module) -> None:
-        """Copy the denoiser's matching layers (``ControlNet``'s initialisation): time, modulation, first convolutions, first blocks."""
-        own, theirs = self.state_dict(), denoiser.state_dict()
-        names = {k: k.replace("down.", "down.0.", 1) for k in own}
+    @classmethod
+    def from_denoiser(
+        cls,
+        denoiser: LatentDenoiser,
+        *,
+        control_channels: int = 13,
+        hint_channels: Sequence[int] = (24, 48, 96),
+        depth: int = 1,
+        mlp_ratio: float | None = None,
+    ) -> "LayoutControlNet":
+        """A ControlNet that changes nothing yet, of the denoiser's sizes and with its matching layers: time, modulation, first convolutions, first blocks.
+
+        ``mlp_ratio`` is the denoiser's where it is None; with another one the perceptrons of the blocks are new. Raises InputError for a ``depth``
+        that is not between 1 and the denoiser's.
+        """
+        if not 1 <= depth <= len(denoiser.blocks):
+            raise InputError(
+                f"depth is {depth}; this denoiser has {(most := len(denoiser.blocks))} blocks, so give 1 to {most}"
+            )
+        sizes = {name: denoiser.config[name] for name in (*SHARED, "heads")}
+        ratio = denoiser.config.mlp_ratio if mlp_ratio is None else mlp_ratio
+        hints: Any = list(hint_channels)  # a plain list: it goes into config.json
+        made = cls(control_channels=control_channels, hint_channels=hints, depth=depth, mlp_ratio=ratio, **sizes)
+        own, theirs = made.state_dict(), denoiser.state_dict()
         with torch.no_grad():
-            for name, source in names.items():
-                if (
-                    not name.startswith(("hint", "skip_out", "block_out"))
-                    and source in theirs
-                    and theirs[source].shape == own[name].shape
-                ):
-                    own[name].copy_(theirs[source])
+            for name, weights in own.items():
+                source = theirs.get(name.replace("down.", "down.0.", 1))
+                if not name.startswith(NEW) and source is not None and source.shape == weights.shape:
+                    weights.copy_(source)
+        return made
+
+    def check_fits(self, denoiser: LatentDenoiser) -> None:
+        """Raises InputError where it was made for a denoiser of other sizes, which could not add up its residuals."""
+        if other := [name for name in SHARED if self.config[name] != denoiser.config[name]]:
+            sizes = ", ".join(f"{name} {self.config[name]} instead of {denoiser.config[name]}" for name in other)
+            raise InputError(
+                f"this ControlNet belongs to another denoiser ({sizes}); take one that was trained on this denoiser"
+            )
