@@ -52,12 +52,12 @@ def train(recipe: DictConfig) -> Outcome:
     """Train to the recipe; EMA weights are written to ``out/ema`` at every save."""
     check_data(recipe.data)
     torch.manual_seed(recipe.seed)
+    base = load_denoiser(recipe.denoiser).eval().requires_grad_(False)
+    controlnet = begun(recipe, base.unet, control_channels=len(LAYOUT_CHANNELS))
     bank = load_bank(recipe)
     drop = make_dropout(recipe.dropout)
     small, scheduler = min(bank.by_size), scheduler_of(recipe.denoiser)
     objective = BatchObjective.of(scheduler)
-    base = load_denoiser(recipe.denoiser).eval().requires_grad_(False)
-    controlnet = begun(recipe, base.unet, control_channels=len(LAYOUT_CHANNELS))
     trainer = Trainer(controlnet.to(memory_format=torch.channels_last), recipe)
     maps = [e.layout for e in bank.entries if e.layout is not None and e.layout_origin == "map"]
     weights = class_weights(maps, recipe.balance)

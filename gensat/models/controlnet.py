@@ -103,10 +103,9 @@ class LayoutControlNet(ModelMixin, ConfigMixin):
         ``mlp_ratio`` is the denoiser's where it is None; with another one the perceptrons of the blocks are new. Raises InputError for a ``depth``
         that is not between 1 and the denoiser's.
         """
-        if not 1 <= depth <= len(denoiser.blocks):
-            raise InputError(
-                f"depth is {depth}; this denoiser has {(most := len(denoiser.blocks))} blocks, so give 1 to {most}"
-            )
+        most = len(denoiser.blocks)
+        if not 1 <= depth <= most:
+            raise InputError(f"depth is {depth}; this denoiser has {most} blocks, so give 1 to {most}")
         sizes = {name: denoiser.config[name] for name in (*SHARED, "heads")}
         ratio = denoiser.config.mlp_ratio if mlp_ratio is None else mlp_ratio
         hints: Any = list(hint_channels)  # a plain list: it goes into config.json
