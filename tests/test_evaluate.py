@@ -150,6 +150,23 @@ def test_a_model_is_needed_for_some_parts(tmp_path):
     assert set(report.left_out) == {"layout", "gsd", "conditions"} and not report.figures
 
 
+def test_precision_and_recall_stand_beside_those_of_real_images(tmp_path):
+    real, fake = folder(tmp_path / "real", 12), folder(tmp_path / "fake", 12, seed=1)
+    train = [p.sample() for p in find_pictures(fake)]
+    figures = of_folders(real, fake, tmp_path / "out", train=train).run(["distribution"]).figures["distribution"]
+    same = [
+        {k: figures[name][k] for k in ("value", "recall", "n")}
+        for name in ("precision_recall", "precision_recall_real")
+    ]
+    assert same[0] == same[1]  # all twelve training images are the made ones
+    alone = of_folders(real, fake, tmp_path / "alone").run(["distribution"]).figures["distribution"]
+    assert alone["precision_recall_real"]["n"] == 6  # two halves of the real side
+    few = (
+        of_folders(folder(tmp_path / "few", 7), fake, tmp_path / "seven").run(["distribution"]).figures["distribution"]
+    )
+    assert "precision_recall" in few and "precision_recall_real" not in few
+
+
 def test_training_images_show_copies(tmp_path):
     real, fake = folder(tmp_path / "real", 30), folder(tmp_path / "fake", 30, seed=1)
     train = [p.sample() for p in find_pictures(fake)]
@@ -166,7 +183,7 @@ def test_the_second_judge_is_the_network_that_was_not_asked_first(tmp_path):
         evaluation.networks = first
         figures = evaluation.run(["second"]).figures["second"]
         assert figures["kernel"]["extractor"] == f"efficientnet-{other}" != first.features.name
-        assert {"kernel", "kernel_floor", "precision_recall"} <= set(figures)
+        assert {"kernel", "kernel_floor", "precision_recall", "precision_recall_real"} <= set(figures)
 
 
 def test_clip_figures_appear_with_a_clip(tmp_path):

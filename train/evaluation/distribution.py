@@ -53,11 +53,12 @@ def second(run: Evaluation) -> dict:
 
 
 def distances(run: Evaluation, real: FeatureSet, fake: FeatureSet, train: FeatureSet | None) -> dict[str, Any]:
-    """Frechet-64 and kernel distance, each with what real images have, precision and recall."""
+    """Frechet-64, kernel distance, precision and recall, each with what real images have."""
     figures: dict[str, Any] = frechets(run, real, fake, train)
     figures["kernel"] = kernel_distance(real, fake, confidence=CONFIDENCE).to_dict()
     if (other := another(run, real, train)) is not None:
         figures["kernel_floor"] = kernel_distance(*other, confidence=CONFIDENCE).to_dict()
+        figures["precision_recall_real"] = precision_recall(*other, confidence=CONFIDENCE).to_dict()
     figures["precision_recall"] = precision_recall(real, fake, confidence=CONFIDENCE).to_dict()
     return figures
 
@@ -90,7 +91,7 @@ def another(run: Evaluation, real: FeatureSet, train: FeatureSet | None) -> tupl
     """Two real sets that never met: the real side and training images, or two halves of the real side."""
     if train is not None and len(train) >= len(real):
         return real, train.sample(len(real), seed=run.seed)
-    if len(real) < 6:
+    if len(real) < 8:  # half of them have to be more than the three neighbours of a manifold
         return None
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(run.seed))
     return real.take(order[: len(real) // 2]), real.take(order[len(real) // 2 :])
