@@ -166,9 +166,7 @@ def test_a_trained_denoiser_errs_less_than_one_that_knows_nothing():
     small = model_folder("gensat-small")
     vae = ConvAutoencoder.from_pretrained(small / "vae").eval()
     picture = np.asarray(Image.open(small.parent / "examples" / "village.jpg").convert("RGB"))[:256, :256]
-    samples = [
-        Sample("ucmerced", "1", picture[::2, ::2].copy(), "houses among fields", None, None, Acquisition(gsd=0.5))
-    ]
+    samples = [Sample("ucmerced", "1", picture, "houses among fields", None, None, Acquisition(gsd=0.25))]
     trained = load_denoiser(small).eval()
     error = judging.flow_error(trained, scheduler_of(small), vae, samples)
     assert error == judging.flow_error(trained, scheduler_of(small), vae, samples)

@@ -126,7 +126,7 @@ def flow_error(base: ConditionedDenoiser, scheduler: Any, vae: ConvAutoencoder, 
     for flow matching is the error of the velocity. The noise is the same for all denoisers.
     """
     device, objective = next(base.parameters()).device, Objective(scheduler)
-    entries = encode_samples(samples, Codec(vae), seed=0, clouds=0.0)
+    entries = encode_samples(samples, Codec(vae), seed=0, make=lambda sample: [sample])  # as they are, at any size
     bank = Bank(
         entries, {e.source: 1.0 for e in entries}, TextBank.encode((e.captions[0] for e in entries), load_minilm())
     )
